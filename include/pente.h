@@ -1,0 +1,394 @@
+/* Pente: the smallest thing that trains. Linear layers, mean squared error and stochastic gradient descent with exact,
+ * hand-derived gradients, in one shared library that needs libc alone.
+ *
+ * Copyright (c) 2026 The Pente authors. SPDX-License-Identifier: MIT
+ *
+ * What is not in this file is not API. Rules that hold for every function:
+ *
+ * Status    What can fail returns a pente_status; 0 is PENTE_OK. On failure no output is written, no state has
+ *           changed, nothing is left to free, and pente_last_error() says which argument was wrong, what it was and
+ *           what was expected. Nothing here aborts, prints, or installs a signal handler.
+ * Handles   A handle (pente_layer *, ...) is a token, never to be dereferenced. NULL, freed, made up or of another
+ *           kind: each is answered with PENTE_INVALID_HANDLE. An object that holds another (a trainer its layer)
+ *           keeps it alive: you may free your handle as soon as you no longer use it yourself.
+ * Memory    The library never keeps, frees or reallocates your memory, with one exception that says so: a context
+ *           borrows x from forward to backward. Results go into memory that you give. No output may overlap an
+ *           input or another output, and nothing that a call is given may overlap the parameters and gradients that it
+ *           writes; such a call is PENTE_INVALID_ARGUMENT.
+ * Threads   Different handles are free to run side by side. Calls that only read a handle may share it; a call that
+ *           writes to a handle in use elsewhere (or reads one that is being written) returns PENTE_BUSY at once and
+ *           does nothing. Each function says below what it writes. Freeing a handle that another thread is using is
+ *           safe: the object goes when that call ends.
+ * Shapes    X is q x n (a row an example), W is n x p and stored transposed, b is p, Y and predictions are q x p.
+ *           Nothing broadcasts. q, n and p are at least 1.
+ */
+#ifndef PENTE_H
+#define PENTE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#define PENTE_API __attribute__((visibility("default")))
+#define PENTE_MUST_CHECK __attribute__((visibility("default"), warn_unused_result))
+#else
+#define PENTE_API
+#define PENTE_MUST_CHECK
+#endif
+
+/* ---- Version ---------------------------------------------------------------------------------------------------- */
+
+#define PENTE_VERSION_MAJOR 0
+#define PENTE_VERSION_MINOR 1
+#define PENTE_VERSION_PATCH 0
+#define PENTE_VERSION (PENTE_VERSION_MAJOR * 10000 + PENTE_VERSION_MINOR * 100 + PENTE_VERSION_PATCH)
+
+/* The PENTE_VERSION of the library that is loaded, to be compared with that of the header. */
+PENTE_API int32_t pente_version(void);
+
+/* ---- Status ----------------------------------------------------------------------------------------------------- */
+
+typedef int32_t pente_status;
+
+enum {
+    PENTE_OK = 0,
+    PENTE_INVALID_HANDLE = 1,   /* NULL, freed, made up, or a handle of another kind */
+    PENTE_INVALID_ARGUMENT = 2, /* NULL data, a size below 1, an option out of range, outputs that overlap, ... */
+    PENTE_SHAPE_MISMATCH = 3,   /* two shapes that do not fit; the message names both */
+    PENTE_DTYPE_MISMATCH = 4,   /* float32 where float64 was expected, or the reverse */
+    PENTE_INVALID_STATE = 5,    /* backward without a forward before it */
+    PENTE_BUSY = 6,             /* the handle is in use by another call */
+    PENTE_OUT_OF_MEMORY = 7,
+    PENTE_NOT_FINITE = 8        /* the loss of a training step is NaN or infinite; no parameter was changed */
+};
+
+/* The constant's name, "PENTE_OK" and so on, or "unknown status". A static string. */
+PENTE_API const char *pente_status_name(pente_status status);
+
+/* What was wrong in the calling thread's last failed call, as "pente_layer_forward: x is 32×7, but ...", in UTF-8
+ * and cut at 255 bytes; "" before the first failure. A success leaves it as it is. Valid until this thread's next failed call. */
+PENTE_API const char *pente_last_error(void);
+
+/* ---- Matrices --------------------------------------------------------------------------------------------------- */
+
+typedef int32_t pente_dtype;
+
+enum {
+    PENTE_FLOAT32 = 1, /* float */
+    PENTE_FLOAT64 = 2  /* double */
+};
+
+/* A view of the caller's memory. Element (i, j) is at data + i * row_stride + j, counted in elements: with a
+ * row_stride above columns it is a block of columns of a wider table. Inputs are never written through data. */
+typedef struct pente_matrix {
+    void *data; /* aligned for its dtype */
+    int64_t rows;
+    int64_t columns;
+    int64_t row_stride; /* >= columns */
+    pente_dtype dtype;
+} pente_matrix;
+
+/* Views of contiguous memory. */
+static inline pente_matrix pente_float32_matrix(const float *data, int64_t rows, int64_t columns) {
+    pente_matrix matrix = {(void *)data, rows, columns, columns, PENTE_FLOAT32};
+    return matrix;
+}
+
+static inline pente_matrix pente_float64_matrix(const double *data, int64_t rows, int64_t columns) {
+    pente_matrix matrix = {(void *)data, rows, columns, columns, PENTE_FLOAT64};
+    return matrix;
+}
+
+/* ---- Options ---------------------------------------------------------------------------------------------------- */
+
+/* Each options or report struct starts with its own size, so that it can grow; start from its _INIT macro:
+ *     pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+ * Where a function takes options, NULL stands for the macro's values. */
+
+/* ---- Layers ----------------------------------------------------------------------------------------------------- */
+
+/* Something with forward, backward and parameters. Holds the parameters and their gradients. */
+typedef struct pente_layer pente_layer;
+
+/* What a forward pass keeps for its backward pass, with the workspace of both; reused from step to step, so that only
+ * the first allocates. One context serves one pass at a time; use one a thread. */
+typedef struct pente_context pente_context;
+
+typedef struct pente_linear_options {
+    size_t struct_size;
+    pente_dtype dtype; /* of the parameters, and so of every matrix that the layer meets */
+    int32_t bias;      /* 0: no bias */
+    uint64_t seed;     /* of the initial weights; as with torch.manual_seed's CPU generator, its low 32 bits count */
+} pente_linear_options;
+
+#define PENTE_LINEAR_OPTIONS_INIT {sizeof(pente_linear_options), PENTE_FLOAT32, 1, 0}
+
+/* Makes a linear layer, Y = X W + b. Parameters: "weight" is out_features x in_features (the transpose of W), "bias"
+ * is 1 x out_features. Their initial values are torch.nn.Linear's for the seed, bit for bit:
+ * U(-1/sqrt(n), 1/sqrt(n)) from MT19937, weight first. */
+PENTE_MUST_CHECK pente_status pente_linear_new(int64_t in_features, int64_t out_features,
+                                               const pente_linear_options *options, pente_layer **layer);
+
+/* Frees the handle; NULL does nothing. A second time is PENTE_INVALID_HANDLE, and harmless. So with every _free. */
+PENTE_API pente_status pente_layer_free(pente_layer *layer);
+
+typedef struct pente_layer_info {
+    size_t struct_size;
+    int64_t in_features;
+    int64_t out_features;
+    int64_t parameter_count; /* of parameters by name: 2 with a bias, 1 without */
+    pente_dtype dtype;
+} pente_layer_info;
+
+#define PENTE_LAYER_INFO_INIT {sizeof(pente_layer_info), 0, 0, 0, 0}
+
+/* Reads the layer. */
+PENTE_MUST_CHECK pente_status pente_layer_get_info(const pente_layer *layer, pente_layer_info *info);
+
+/* Copies the name of parameter `index` (from 0), with its NUL, to `name`, which holds `capacity` bytes. Reads. */
+PENTE_MUST_CHECK pente_status pente_layer_parameter_name(const pente_layer *layer, int64_t index, char *name,
+                                                         size_t capacity);
+
+/* Copies a parameter, or its gradient, out to `value`, which has its shape and dtype. Reads the layer. */
+PENTE_MUST_CHECK pente_status pente_layer_get_parameter(const pente_layer *layer, const char *name,
+                                                        const pente_matrix *value);
+PENTE_MUST_CHECK pente_status pente_layer_get_gradient(const pente_layer *layer, const char *name,
+                                                       const pente_matrix *value);
+
+/* Copies `value` in. Writes the layer. */
+PENTE_MUST_CHECK pente_status pente_layer_set_parameter(pente_layer *layer, const char *name,
+                                                        const pente_matrix *value);
+
+/* Gives a view of the layer's own memory, valid while the layer lives (the handle, or an optimizer or trainer that
+ * holds it); the address never changes. To write through it is to write the layer: keep other threads off it. */
+PENTE_MUST_CHECK pente_status pente_layer_parameter_view(const pente_layer *layer, const char *name,
+                                                         pente_matrix *view);
+PENTE_MUST_CHECK pente_status pente_layer_gradient_view(const pente_layer *layer, const char *name,
+                                                        pente_matrix *view);
+
+/* Sets every gradient to 0. Writes the layer. */
+PENTE_MUST_CHECK pente_status pente_layer_zero_gradients(pente_layer *layer);
+
+/* Makes a context for passes of this layer, which it keeps alive. */
+PENTE_MUST_CHECK pente_status pente_context_new(const pente_layer *layer, pente_context **context);
+PENTE_API pente_status pente_context_free(pente_context *context);
+
+/* y = layer(x); x is q x in_features, y is q x out_features. A row's result depends on that row alone, bit for bit.
+ * With a context, x's memory is borrowed until the backward pass: leave it be. NULL: inference, nothing is kept.
+ * Reads the layer, writes the context. */
+PENTE_MUST_CHECK pente_status pente_layer_forward(const pente_layer *layer, pente_context *context,
+                                                  const pente_matrix *x, const pente_matrix *y);
+
+/* The gradients of any loss L that comes after, given grad_output = dL/dy (q x out_features), for the x of the
+ * context's last forward, once for each forward:
+ *     grad_input (q x in_features, or NULL) = grad_output W^T, written;
+ *     weight's gradient += (x^T grad_output)^T, bias's gradient += 1^T grad_output, accumulated.
+ * Writes the layer and the context. */
+PENTE_MUST_CHECK pente_status pente_layer_backward(pente_layer *layer, pente_context *context,
+                                                   const pente_matrix *grad_output, const pente_matrix *grad_input);
+
+/* ---- Mean squared error ----------------------------------------------------------------------------------------- */
+
+/* A loss. It is never written, so any number of threads may share one. */
+typedef struct pente_mse pente_mse;
+
+typedef int32_t pente_reduction;
+
+/* The divisor N of (1/N) sum of (prediction - target)^2. With sample weights each row's squares are multiplied by its
+ * weight, and the sum of the weights stands in for q. */
+enum {
+    PENTE_MEAN = 1,        /* q p, as PyTorch's "mean" */
+    PENTE_SUM = 2,         /* 1 */
+    PENTE_NONE = 3,        /* 1, and no sum: the q x p squares */
+    PENTE_BATCH_MEAN = 4,  /* q */
+    PENTE_OUTPUT_MEAN = 5  /* p */
+};
+
+typedef struct pente_mse_options {
+    size_t struct_size;
+    pente_reduction reduction;
+} pente_mse_options;
+
+#define PENTE_MSE_OPTIONS_INIT {sizeof(pente_mse_options), PENTE_MEAN}
+
+PENTE_MUST_CHECK pente_status pente_mse_new(const pente_mse_options *options, pente_mse **mse);
+PENTE_API pente_status pente_mse_free(pente_mse *mse);
+
+/* The loss of a prediction, q x p, against a target of the same shape and dtype; sample_weight is q x 1, finite and
+ * >= 0, or NULL. Summed in float64. A PENTE_NONE loss is refused here: see below. */
+PENTE_MUST_CHECK pente_status pente_mse_forward(const pente_mse *mse, const pente_matrix *prediction,
+                                                const pente_matrix *target, const pente_matrix *sample_weight,
+                                                double *loss);
+
+/* The (weighted) squares themselves, q x p: the forward of PENTE_NONE, and of no other. */
+PENTE_MUST_CHECK pente_status pente_mse_forward_elements(const pente_mse *mse, const pente_matrix *prediction,
+                                                         const pente_matrix *target,
+                                                         const pente_matrix *sample_weight,
+                                                         const pente_matrix *squares);
+
+/* grad_prediction = (2/N) (prediction - target) grad_output and grad_target = -grad_prediction; either may be NULL,
+ * not both. grad_output is the upstream gradient dL/dloss: 1 x 1, or q x p for PENTE_NONE; NULL stands for ones. */
+PENTE_MUST_CHECK pente_status pente_mse_backward(const pente_mse *mse, const pente_matrix *prediction,
+                                                 const pente_matrix *target, const pente_matrix *sample_weight,
+                                                 const pente_matrix *grad_output, const pente_matrix *grad_prediction,
+                                                 const pente_matrix *grad_target);
+
+/* ---- Stochastic gradient descent -------------------------------------------------------------------------------- */
+
+/* The optimizer: layers in groups, each with options of its own, and their momentum buffers. Keeps the layers alive. */
+typedef struct pente_sgd pente_sgd;
+
+/* torch.optim.SGD's step, for each parameter t with gradient g:
+ *     maximize: g = -g;  weight_decay != 0: g = g + weight_decay t;
+ *     momentum != 0: buf = g on the first step, then momentum buf + (1 - dampening) g;
+ *                    g = g + momentum buf if nesterov, else buf;
+ *     t = t - lr g.
+ * lr, momentum and weight_decay are finite and >= 0, dampening finite; nesterov wants momentum > 0, dampening 0. */
+typedef struct pente_sgd_options {
+    size_t struct_size;
+    double lr;
+    double momentum;
+    double dampening;
+    double weight_decay;
+    int32_t nesterov;
+    int32_t maximize;
+} pente_sgd_options;
+
+#define PENTE_SGD_OPTIONS_INIT {sizeof(pente_sgd_options), 1e-3, 0.0, 0.0, 0.0, 0, 0}
+
+/* Makes an optimizer whose group 0 is `layers` (count >= 1, each once, of one dtype). */
+PENTE_MUST_CHECK pente_status pente_sgd_new(pente_layer *const *layers, int64_t count,
+                                            const pente_sgd_options *options, pente_sgd **sgd);
+PENTE_API pente_status pente_sgd_free(pente_sgd *sgd);
+
+/* Adds a group of further layers, with options of its own; its index is one above the last. Writes sgd. */
+PENTE_MUST_CHECK pente_status pente_sgd_add_group(pente_sgd *sgd, pente_layer *const *layers, int64_t count,
+                                                  const pente_sgd_options *options);
+
+/* Reads or replaces a group's options; they hold from the next step on. get reads sgd, the others write it. */
+PENTE_MUST_CHECK pente_status pente_sgd_get_options(const pente_sgd *sgd, int64_t group, pente_sgd_options *options);
+PENTE_MUST_CHECK pente_status pente_sgd_set_options(pente_sgd *sgd, int64_t group, const pente_sgd_options *options);
+PENTE_MUST_CHECK pente_status pente_sgd_set_lr(pente_sgd *sgd, int64_t group, double lr);
+
+/* One step for every parameter of every group, from its gradient. Writes sgd and its layers. */
+PENTE_MUST_CHECK pente_status pente_sgd_step(pente_sgd *sgd);
+
+/* Sets the gradients of all its layers to 0. Writes the layers. */
+PENTE_MUST_CHECK pente_status pente_sgd_zero_gradients(pente_sgd *sgd);
+
+/* ---- Training --------------------------------------------------------------------------------------------------- */
+
+/* Layer, loss and optimizer together, and the workspace for their steps. Keeps all three alive. */
+typedef struct pente_trainer pente_trainer;
+
+/* sgd must hold the layer; a PENTE_NONE loss is refused, since there is no one number to descend. */
+PENTE_MUST_CHECK pente_status pente_trainer_new(pente_layer *layer, const pente_mse *mse, pente_sgd *sgd,
+                                                pente_trainer **trainer);
+PENTE_API pente_status pente_trainer_free(pente_trainer *trainer);
+
+/* zero_gradients, forward, loss, backward and step in one call, to the same bits, reading x once. The gradients
+ * are left in the layer. loss (or NULL) is the loss before the update. A loss that is not finite is PENTE_NOT_FINITE,
+ * and nothing changes. Allocates when q is larger than ever before, and else not.
+ * Writes the trainer, the sgd and its layers. */
+PENTE_MUST_CHECK pente_status pente_trainer_step(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
+                                                 const pente_matrix *sample_weight, double *loss);
+
+/* What a callback learns at the end of an epoch. */
+typedef struct pente_epoch {
+    size_t struct_size;
+    int64_t epoch;          /* from 1 */
+    int64_t epochs;         /* how many were asked for */
+    double training_loss;   /* of the epoch's batches as they were met: their average over rows, or over sample weights
+                               (for PENTE_SUM and PENTE_OUTPUT_MEAN their sum) */
+    double validation_loss; /* after the epoch; NaN without a validation set */
+} pente_epoch;
+
+typedef struct pente_fit_options {
+    size_t struct_size;
+    int64_t epochs;                    /* >= 1 */
+    int64_t batch_size;                /* >= 1; the last batch of an epoch may be smaller */
+    int32_t shuffle;                   /* 0: rows in order; else a new torch.randperm order for each epoch */
+    uint64_t seed;                     /* of the shuffles: the generator is seeded once, as by manual_seed */
+    const pente_matrix *sample_weight; /* q x 1, or NULL */
+    const pente_matrix *validation_x;  /* with validation_y, or NULL both */
+    const pente_matrix *validation_y;
+    int64_t patience; /* stop after so many epochs without a better validation loss, and give back the best
+                         parameters, however the run ends; 0: neither. Wants a validation set. */
+    double min_delta; /* a loss is better if it is lower by more than this; finite, >= 0 */
+    int32_t (*on_epoch)(const pente_epoch *epoch, void *user_data); /* after each epoch, or NULL; not 0: stop. It may
+                         use the layer, the loss and the optimizer (to predict, or set the lr); the trainer is busy */
+    int32_t (*should_stop)(void *user_data); /* asked some ten times a second, or NULL; not 0: stop before the next
+                         update. It may use no handle of the trainer's */
+    void *user_data;
+    double *training_losses;   /* `epochs` numbers, the first report.epochs of them written; or NULL */
+    double *validation_losses; /* likewise */
+} pente_fit_options;
+
+#define PENTE_FIT_OPTIONS_INIT \
+    {sizeof(pente_fit_options), 1, 32, 1, 0, NULL, NULL, NULL, 0, 0.0, NULL, NULL, NULL, NULL, NULL}
+
+typedef int32_t pente_stop_reason;
+
+enum {
+    PENTE_STOP_EPOCHS = 1,   /* all epochs are done */
+    PENTE_STOP_EARLY = 2,    /* patience ran out */
+    PENTE_STOP_CALLBACK = 3, /* on_epoch said stop */
+    PENTE_STOP_REQUEST = 4   /* should_stop said stop; the epoch under way is not counted, its steps are kept */
+};
+
+typedef struct pente_fit_report {
+    size_t struct_size;
+    int64_t epochs;     /* done */
+    int64_t best_epoch; /* from 1: that of the lowest validation loss; 0 without a validation set */
+    pente_stop_reason stop_reason;
+} pente_fit_report;
+
+#define PENTE_FIT_REPORT_INIT {sizeof(pente_fit_report), 0, 0, 0}
+
+/* Trains on q examples for some epochs of mini-batches. x and y are read where they are; a batch's rows are gathered
+ * only when shuffled. report may be NULL. On failure (PENTE_NOT_FINITE among them) the parameters, gradients and
+ * momentum are as they were before the call. Writes the trainer, the sgd and its layers; not during on_epoch. */
+PENTE_MUST_CHECK pente_status pente_trainer_fit(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
+                                                const pente_fit_options *options, pente_fit_report *report);
+
+/* ---- Gradient check --------------------------------------------------------------------------------------------- */
+
+typedef struct pente_gradcheck_options {
+    size_t struct_size;
+    double eps;  /* the step of the central differences, > 0 */
+    double atol; /* an element passes if |analytic - numeric| <= atol + rtol |numeric| */
+    double rtol;
+} pente_gradcheck_options;
+
+#define PENTE_GRADCHECK_OPTIONS_INIT {sizeof(pente_gradcheck_options), 1e-6, 1e-5, 1e-3}
+
+typedef struct pente_gradcheck_report {
+    size_t struct_size;
+    int32_t passed;
+    int64_t checked;         /* how many elements */
+    char worst[64];          /* where the error is largest for its tolerance: "x", "target" or a parameter's name, */
+    int64_t row, column;     /* and its element */
+    double analytic, numeric;
+    double error, tolerance; /* |analytic - numeric|, atol + rtol |numeric| */
+} pente_gradcheck_report;
+
+#define PENTE_GRADCHECK_REPORT_INIT {sizeof(pente_gradcheck_report), 0, 0, {0}, 0, 0, 0.0, 0.0, 0.0, 0.0}
+
+/* Compares every analytic gradient of L = mse(layer(x), target), with respect to x, each parameter and target, with
+ * central differences (L(v + eps) - L(v - eps)) / (2 eps), in float64 alone. layer NULL: x is the prediction.
+ * mse and target NULL: L is the sum of layer(x) times fixed pseudo-random numbers; a PENTE_NONE loss is summed
+ * likewise. A check that fails is PENTE_OK with report.passed 0. The layer is as before afterwards, to the bit;
+ * it counts as written meanwhile. */
+PENTE_MUST_CHECK pente_status pente_gradcheck(pente_layer *layer, const pente_mse *mse, const pente_matrix *x,
+                                              const pente_matrix *target, const pente_gradcheck_options *options,
+                                              pente_gradcheck_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
