@@ -1,0 +1,83 @@
+/// A matrix in memory that somebody else owns, to be read: element (i, j) is `base[i * rowStride + j]`.
+public struct MatrixView<Scalar: KernelScalar>: BitwiseCopyable {
+    public var base: UnsafePointer<Scalar>
+    public var rows: Int
+    public var columns: Int
+    public var rowStride: Int
+
+    @inlinable @inline(__always)
+    public init(_ base: UnsafePointer<Scalar>, rows: Int, columns: Int, rowStride: Int) {
+        self.base = base
+        self.rows = rows
+        self.columns = columns
+        self.rowStride = rowStride
+    }
+
+    /// Rows that lie one behind another.
+    @inlinable @inline(__always)
+    public init(_ base: UnsafePointer<Scalar>, rows: Int, columns: Int) {
+        self.init(base, rows: rows, columns: columns, rowStride: columns)
+    }
+
+    /// `count` rows from row `first` on.
+    @inlinable @inline(__always)
+    public func rows(_ first: Int, _ count: Int) -> MatrixView {
+        MatrixView(base + first &* rowStride, rows: count, columns: columns, rowStride: rowStride)
+    }
+
+    @inlinable @inline(__always)
+    public var isContiguous: Bool { rowStride == columns }
+}
+
+/// A matrix in memory that somebody else owns, to be written.
+public struct MutableMatrixView<Scalar: KernelScalar>: BitwiseCopyable {
+    public var base: UnsafeMutablePointer<Scalar>
+    public var rows: Int
+    public var columns: Int
+    public var rowStride: Int
+
+    @inlinable @inline(__always)
+    public init(_ base: UnsafeMutablePointer<Scalar>, rows: Int, columns: Int, rowStride: Int) {
+        self.base = base
+        self.rows = rows
+        self.columns = columns
+        self.rowStride = rowStride
+    }
+
+    /// Rows that lie one behind another.
+    @inlinable @inline(__always)
+    public init(_ base: UnsafeMutablePointer<Scalar>, rows: Int, columns: Int) {
+        self.init(base, rows: rows, columns: columns, rowStride: columns)
+    }
+
+    /// `count` rows from row `first` on.
+    @inlinable @inline(__always)
+    public func rows(_ first: Int, _ count: Int) -> MutableMatrixView {
+        MutableMatrixView(base + first &* rowStride, rows: count, columns: columns, rowStride: rowStride)
+    }
+
+    @inlinable @inline(__always)
+    public var readOnly: MatrixView<Scalar> {
+        MatrixView(base, rows: rows, columns: columns, rowStride: rowStride)
+    }
+}
+
+extension MatrixView {
+    @inline(__always)
+    func gather(_ e: Int, _ count: Int, _ columns: Int, into elements: UnsafeMutablePointer<Scalar>) {
+        for lane in 0..<count {
+            let (row, column) = (e &+ lane).quotientAndRemainder(dividingBy: columns)
+            elements[lane] = base[row &* rowStride &+ (self.columns == 1 ? 0 : column)]
+        }
+    }
+}
+
+extension MutableMatrixView {
+    @inline(__always)
+    func scatter(_ elements: UnsafePointer<Scalar>, _ e: Int, _ count: Int) {
+        for lane in 0..<count {
+            let (row, column) = (e &+ lane).quotientAndRemainder(dividingBy: columns)
+            base[row &* rowStride &+ column] = elements[lane]
+        }
+    }
+}

@@ -1,0 +1,161 @@
+import PenteVectors
+
+#if hasFeature(Embedded)
+/// The standard library's SIMD wants its scalars to be Codable, which Embedded Swift does not have.
+public typealias VectorScalar = SIMDScalar
+#else
+public typealias VectorScalar = SIMDScalar & Codable
+#endif
+
+/// A number type that the kernels compute in: `Float` or `Double`.
+///
+/// A `Vector` is 64 bytes: the *logical* register. A processor with narrower ones splits it, so that sums come in
+/// the same order, and to the same bits, on each.
+public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable, Sendable {
+    associatedtype Vector: SIMD where Vector.Scalar == Self
+
+    /// a·b + c, each lane rounded once.
+    static func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector
+    /// The first `count` elements at `pointer` (fewer than a vector's), then zeros. Reads nothing beyond them.
+    static func loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
+    /// Stores the first `count` lanes (fewer than all) of `vector`.
+    static func storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)
+    /// The sum of all lanes, as a tree: halves are added until one lane is left.
+    static func sum(_ vector: Vector) -> Self
+    /// Adds the square of each lane, times its lane of `weight` if there is one, to `sums`.
+    static func addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums)
+    /// Copies the elements `e ..< e + count`, by their number in a matrix of so many columns; a view of one column has
+    /// the same element for all columns of a row. Compiled once, for any processor: it is rare and only copies.
+    static func gather(_ view: MatrixView<Self>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer)
+    /// The reverse.
+    static func scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Self>, _ e: Int, _ count: Int)
+}
+
+/// Sixteen float64 lanes in which a loss is added up, whatever the type of its terms.
+public struct WideSums {
+    @usableFromInline var low = SIMD8<Double>.zero
+    @usableFromInline var high = SIMD8<Double>.zero
+
+    @_alwaysEmitIntoClient @_transparent
+    init() {}
+
+    @_alwaysEmitIntoClient @_transparent
+    var total: Double { Double.sumEight(low + high) }
+}
+
+extension KernelScalar {
+    /// How many elements a vector holds: 16 of float32, 8 of float64.
+    @_alwaysEmitIntoClient @_transparent
+    static var lanes: Int { 64 / MemoryLayout<Self>.size }
+
+    @_alwaysEmitIntoClient @_transparent
+    static func load(_ pointer: UnsafePointer<Self>) -> Vector {
+        UnsafeRawPointer(pointer).loadUnaligned(as: Vector.self)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    static func store(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>) {
+        UnsafeMutableRawPointer(pointer).storeBytes(of: vector, as: Vector.self)
+    }
+
+    /// Loads a whole vector, or the `count` elements that are left of a row.
+    @_alwaysEmitIntoClient @_transparent
+    static func load(_ pointer: UnsafePointer<Self>, upTo count: Int) -> Vector {
+        count >= lanes ? load(pointer) : loadPartial(pointer, count)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    static func store(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, upTo count: Int) {
+        if count >= lanes { store(vector, pointer) } else { storePartial(vector, pointer, count) }
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    static func sumEight(_ vector: SIMD8<Self>) -> Self {
+        let four = vector.lowHalf + vector.highHalf
+        let two = four.lowHalf + four.highHalf
+        return two[0] + two[1]
+    }
+}
+
+extension Float: KernelScalar {
+    public typealias Vector = SIMD16<Float>
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_float16(a, b, c) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func loadPartial(_ pointer: UnsafePointer<Float>, _ count: Int) -> Vector {
+        pente_load_float16(pointer, Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Float>, _ count: Int) {
+        pente_store_float16(vector, pointer, Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func sum(_ vector: Vector) -> Float { sumEight(vector.lowHalf + vector.highHalf) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {
+        let low = SIMD8<Double>(vector.lowHalf), high = SIMD8<Double>(vector.highHalf)
+        var (lowFactor, highFactor) = (low, high)
+        if let weight {
+            lowFactor *= SIMD8(weight.lowHalf)
+            highFactor *= SIMD8(weight.highHalf)
+        }
+        sums.low = Double.fma(low, lowFactor, sums.low)
+        sums.high = Double.fma(high, highFactor, sums.high)
+    }
+
+    @inline(never) @export(interface)
+    public static func gather(
+        _ view: MatrixView<Float>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer
+    ) {
+        view.gather(e, count, columns, into: into.assumingMemoryBound(to: Float.self))
+    }
+
+    @inline(never) @export(interface)
+    public static func scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Float>, _ e: Int, _ count: Int) {
+        view.scatter(from.assumingMemoryBound(to: Float.self), e, count)
+    }
+}
+
+extension Double: KernelScalar {
+    public typealias Vector = SIMD8<Double>
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_double8(a, b, c) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func loadPartial(_ pointer: UnsafePointer<Double>, _ count: Int) -> Vector {
+        pente_load_double8(pointer, Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Double>, _ count: Int) {
+        pente_store_double8(vector, pointer, Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func sum(_ vector: Vector) -> Double { sumEight(vector) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {
+        var factor = vector
+        if let weight { factor *= weight }
+        sums.low = fma(vector, factor, sums.low)
+    }
+
+    @inline(never) @export(interface)
+    public static func gather(
+        _ view: MatrixView<Double>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer
+    ) {
+        view.gather(e, count, columns, into: into.assumingMemoryBound(to: Double.self))
+    }
+
+    @inline(never) @export(interface)
+    public static func scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Double>, _ e: Int, _ count: Int) {
+        view.scatter(from.assumingMemoryBound(to: Double.self), e, count)
+    }
+}

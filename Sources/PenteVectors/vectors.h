@@ -1,0 +1,104 @@
+/* What the kernels need of vector instructions and Swift's SIMD types do not have: a fused multiply-add that is one
+ * instruction and not a loop over lanes, and loads and stores of the first few lanes alone. Every module that imports
+ * this compiles it for its own processor. */
+#ifndef PENTE_VECTORS_H
+#define PENTE_VECTORS_H
+
+#include <stdint.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+/* The types that Swift imports as SIMD16<Float> and SIMD8<Double>. */
+typedef float pente_float16 __attribute__((ext_vector_type(16)));
+typedef double pente_double8 __attribute__((ext_vector_type(8)));
+
+#define PENTE_INLINE static inline __attribute__((always_inline, unused))
+
+/* a b + c, each lane rounded once. */
+PENTE_INLINE pente_float16 pente_fma_float16(pente_float16 a, pente_float16 b, pente_float16 c) {
+    return __builtin_elementwise_fma(a, b, c);
+}
+
+PENTE_INLINE pente_double8 pente_fma_double8(pente_double8 a, pente_double8 b, pente_double8 c) {
+    return __builtin_elementwise_fma(a, b, c);
+}
+
+/* The first `count` elements, less than all, and zeros; nothing beyond them is touched. */
+#if defined(__AVX512F__)
+
+PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+}
+
+PENTE_INLINE void pente_store_float16(pente_float16 vector, float *to, int64_t count) {
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), vector);
+}
+
+PENTE_INLINE pente_double8 pente_load_double8(const double *from, int64_t count) {
+    return _mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
+}
+
+PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t count) {
+    _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), vector);
+}
+
+#elif defined(__AVX2__)
+
+/* Lanes below count: all bits set. */
+PENTE_INLINE __m256i pente_mask8(int64_t count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+PENTE_INLINE __m256i pente_mask4(int64_t count) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+
+PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) {
+    __m256 low = _mm256_maskload_ps(from, pente_mask8(count));
+    __m256 high = _mm256_maskload_ps(from + 8, pente_mask8(count - 8));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+PENTE_INLINE void pente_store_float16(pente_float16 vector, float *to, int64_t count) {
+    _mm256_maskstore_ps(to, pente_mask8(count), vector.lo);
+    _mm256_maskstore_ps(to + 8, pente_mask8(count - 8), vector.hi);
+}
+
+PENTE_INLINE pente_double8 pente_load_double8(const double *from, int64_t count) {
+    __m256d low = _mm256_maskload_pd(from, pente_mask4(count));
+    __m256d high = _mm256_maskload_pd(from + 4, pente_mask4(count - 4));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t count) {
+    _mm256_maskstore_pd(to, pente_mask4(count), vector.lo);
+    _mm256_maskstore_pd(to + 4, pente_mask4(count - 4), vector.hi);
+}
+
+#else
+
+PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) {
+    pente_float16 vector = 0;
+    for (int64_t lane = 0; lane < count; lane++) vector[lane] = from[lane];
+    return vector;
+}
+
+PENTE_INLINE void pente_store_float16(pente_float16 vector, float *to, int64_t count) {
+    for (int64_t lane = 0; lane < count; lane++) to[lane] = vector[lane];
+}
+
+PENTE_INLINE pente_double8 pente_load_double8(const double *from, int64_t count) {
+    pente_double8 vector = 0;
+    for (int64_t lane = 0; lane < count; lane++) vector[lane] = from[lane];
+    return vector;
+}
+
+PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t count) {
+    for (int64_t lane = 0; lane < count; lane++) to[lane] = vector[lane];
+}
+
+#endif
+
+#endif
