@@ -1,0 +1,51 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// PENTE_EMBEDDED=1 compiles the same sources as Embedded Swift: the self-contained libpente.so (see the Makefile).
+let isEmbedded = Context.environment["PENTE_EMBEDDED"] == "1"
+let embedded: [SwiftSetting] =
+    isEmbedded
+    ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-Xfrontend", "-function-sections"])] : []
+let small: [SwiftSetting] = isEmbedded ? [.unsafeFlags(["-Osize"])] : []
+// Processors without a fused multiply-add call libm's; the shared library brings its own.
+let libm: [LinkerSetting] = isEmbedded ? [] : [.linkedLibrary("m")]
+
+// The kernels' one source, compiled again for each level of processor that the library chooses from at run time.
+#if arch(x86_64)
+let levels = [
+    "PenteKernelsAVX2": ["-march=haswell"],
+    "PenteKernelsAVX512": ["-march=skylake-avx512", "-mprefer-vector-width=512"],
+]
+#else
+let levels: [String: [String]] = [:]
+#endif
+let levelTargets = levels.sorted { $0.key < $1.key }.map { name, flags in
+    Target.target(
+        name: name, dependencies: ["PenteKernels", "PenteVectors"],
+        swiftSettings: embedded + [.unsafeFlags(flags.flatMap { ["-Xcc", $0] })])
+}
+
+let package = Package(
+    name: "pente",
+    products: [
+        .library(name: "Pente", targets: ["Pente"]),
+        .library(name: "pente", type: .dynamic, targets: ["PenteC"]),
+    ],
+    targets: [
+        .systemLibrary(name: "CPente", path: "include"),
+        .systemLibrary(name: "PenteSystem"),
+        .systemLibrary(name: "PenteVectors"),
+        .target(name: "PenteKernels", dependencies: ["PenteVectors"], swiftSettings: embedded + small),
+        .target(
+            name: "Pente", dependencies: ["PenteKernels", "PenteSystem"] + levelTargets.map { .byName(name: $0.name) },
+            swiftSettings: embedded + small, linkerSettings: libm),
+        .target(
+            name: "PenteC", dependencies: ["Pente", "CPente", "PenteSystem"], exclude: ["exports.map"],
+            swiftSettings: embedded + small),
+        .target(name: "ExampleTable", dependencies: ["Pente"], path: "bindings/swift/table"),
+        .executableTarget(name: "loop-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/loop"),
+        .executableTarget(name: "train-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/train"),
+        .testTarget(name: "PenteTests", dependencies: ["Pente"]),
+    ] + levelTargets,
+    swiftLanguageModes: [.v6]
+)

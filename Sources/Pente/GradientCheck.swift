@@ -1,0 +1,244 @@
+import PenteKernels
+
+/// How `checkGradients` compares: an element passes if |analytic − numeric| ≤ atol + rtol·|numeric|.
+public struct GradientCheckOptions: Sendable {
+    /// The step of the central differences.
+    public var eps = 1e-6
+    public var atol = 1e-5
+    public var rtol = 1e-3
+
+    public init(eps: Double = 1e-6, atol: Double = 1e-5, rtol: Double = 1e-3) {
+        self.eps = eps
+        self.atol = atol
+        self.rtol = rtol
+    }
+
+    fileprivate func validate() throws(PenteError) {
+        if !(eps > 0 && eps.isFinite) {
+            throw PenteError(.invalidArgument, "eps is \(eps); it must be finite and above 0")
+        }
+        try requireNotNegative(atol, "atol")
+        try requireNotNegative(rtol, "rtol")
+    }
+}
+
+/// What a gradient check found: the element with the largest error for its tolerance.
+public struct GradientCheckReport: Sendable {
+    public fileprivate(set) var passed = true
+    /// How many elements were compared.
+    public fileprivate(set) var checked = 0
+    /// "x", "target" or a parameter's name.
+    public fileprivate(set) var worst = ""
+    public fileprivate(set) var row = 0
+    public fileprivate(set) var column = 0
+    public fileprivate(set) var analytic = 0.0
+    public fileprivate(set) var numeric = 0.0
+    /// |analytic − numeric|.
+    public fileprivate(set) var error = 0.0
+    /// atol + rtol·|numeric|.
+    public fileprivate(set) var tolerance = 0.0
+}
+
+/// Compares each analytic gradient of L = mse(layer(x), target), with respect to x, the parameters and the target, with
+/// central differences (L(v + eps) − L(v − eps)) / 2eps.
+///
+/// Without a layer, x is the prediction. Without a loss and target, L is the sum of layer(x) times fixed pseudo-random
+/// numbers; so it is for a loss with the reduction `.none`. The layer is afterwards as before, to the bit.
+public func checkGradients(
+    layer: Layer<Double>?, mse: MSE?, x: Matrix<Double>, target: Matrix<Double>?,
+    options: GradientCheckOptions = GradientCheckOptions()
+) throws(PenteError) -> GradientCheckReport {
+    try x.withView { (x) throws(PenteError) in
+        try target.withView { (target) throws(PenteError) in
+            try checkGradients(layer: layer, mse: mse, x: x, target: target, options: options)
+        }
+    }
+}
+
+package func checkGradients(
+    layer: Layer<Double>?, mse: MSE?, x: MatrixView<Double>, target: MatrixView<Double>?, options: GradientCheckOptions
+) throws(PenteError) -> GradientCheckReport {
+    try options.validate()
+    if layer == nil && mse == nil { throw PenteError(.invalidArgument, "layer and mse are both missing") }
+    if (mse == nil) != (target == nil) {
+        throw PenteError(.invalidArgument, "mse and target go together, but only one of them was given")
+    }
+    return try GradientCheck(layer: layer, mse: mse, x: x, target: target).run(options)
+}
+
+/// One check: copies of what is varied, so that the caller's memory is only read.
+private struct GradientCheck: ~Copyable {
+    let layer: Layer<Double>?
+    let mse: MSE?
+    let x: MutableMatrixView<Double>
+    let target: MutableMatrixView<Double>?
+    let rows: Int
+    let outputs: Int
+    private let copies: Buffer<Double>
+    private let prediction: Buffer<Double>
+    private let elements: Buffer<Double>
+    /// What the outputs, or the squares, are multiplied by before they are summed.
+    private let factors: Buffer<Double>
+
+    init(layer: Layer<Double>?, mse: MSE?, x: MatrixView<Double>, target: MatrixView<Double>?) throws(PenteError) {
+        if let layer { try layer.requireInput(x) }
+        let (rows, outputs) = (x.rows, layer?.outputs ?? x.columns)
+        let targetCount = target.map { $0.rows * $0.columns } ?? 0
+        let copies = try Buffer<Double>(count: x.rows * x.columns + targetCount)
+        let prediction = try Buffer<Double>(count: rows * outputs)
+        let elements = try Buffer<Double>(count: rows * outputs)
+        let factors = try Buffer<Double>(count: rows * outputs)
+        let xCopy = MutableMatrixView(copies.base, rows: x.rows, columns: x.columns)
+        Self.copy(x, to: xCopy)
+        let targetCopy = target.map { target in
+            let copy = MutableMatrixView(xCopy.base + x.rows * x.columns, rows: target.rows, columns: target.columns)
+            Self.copy(target, to: copy)
+            return copy
+        }
+        var generator = MersenneTwister(seed: 0)
+        for e in 0..<rows * outputs { factors.base[e] = generator.uniform(bound: 1, as: Double.self) }
+        self.layer = layer
+        self.mse = mse
+        self.x = xCopy
+        self.target = targetCopy
+        self.rows = rows
+        self.outputs = outputs
+        self.copies = copies
+        self.prediction = prediction
+        self.elements = elements
+        self.factors = factors
+    }
+
+    private static func copy(_ from: MatrixView<Double>, to: MutableMatrixView<Double>) {
+        for i in 0..<from.rows { to.rows(i, 1).base.update(from: from.rows(i, 1).base, count: from.columns) }
+    }
+
+    private var output: MutableMatrixView<Double> {
+        layer == nil ? x : MutableMatrixView(prediction.base, rows: rows, columns: outputs)
+    }
+
+    private func lossInputs() throws(PenteError) -> LossInputs<Double> {
+        try mse!.inputs(output.readOnly, target!.readOnly, nil)
+    }
+
+    /// L for x, the parameters and the target as they are now.
+    private func value() throws(PenteError) -> Double {
+        if let layer { try layer.forward(x.readOnly, into: output) }
+        guard let mse else { return weightedSum(output.base) }
+        let inputs = try lossInputs()
+        if mse.reduction != .none { return mse.forward(inputs) }
+        try mse.elements(inputs, into: MutableMatrixView(elements.base, rows: rows, columns: outputs))
+        return weightedSum(elements.base)
+    }
+
+    private func weightedSum(_ values: UnsafePointer<Double>) -> Double {
+        var sum = 0.0
+        for e in 0..<rows * outputs { sum += values[e] * factors.base[e] }
+        return sum
+    }
+
+    func run(_ options: GradientCheckOptions) throws(PenteError) -> GradientCheckReport {
+        _ = try value()
+        var report = GradientCheckReport()
+        let size = MutableMatrixView(factors.base, rows: rows, columns: outputs)
+        let gradOutput = try Buffer<Double>(copying: factors)
+        let gradTarget = try Buffer<Double>(count: rows * outputs)
+        if let mse {
+            try mse.backward(
+                lossInputs(), upstream: mse.reduction == .none ? size.readOnly : nil,
+                gradPrediction: MutableMatrixView(gradOutput.base, rows: rows, columns: outputs),
+                gradTarget: MutableMatrixView(gradTarget.base, rows: rows, columns: outputs))
+        }
+        if let target { try compare("target", target, gradTarget.base, options, &report) }
+        guard let layer else {
+            try compare("x", x, gradOutput.base, options, &report)
+            return report
+        }
+        try compareLayer(
+            layer, MatrixView(gradOutput.base, rows: rows, columns: outputs), options, &report)
+        return report
+    }
+
+    private func compareLayer(
+        _ layer: Layer<Double>, _ gradOutput: MatrixView<Double>, _ options: GradientCheckOptions,
+        _ report: inout GradientCheckReport
+    ) throws(PenteError) {
+        let gradInput = try Buffer<Double>(count: rows * layer.inputs)
+        var sums = GradientSums<Double>()
+        let total = layer.parameters.reduce(0) { $0 + $1.count }
+        let kept = try Buffer<Double>(count: total)
+        let analytic = try Buffer<Double>(count: total)
+        exchange(layer, kept, analytic) { gradient, kept, _ in kept.update(from: gradient.base, count: gradient.count) }
+        layer.zeroGradients()
+        defer {
+            exchange(layer, kept, analytic) { gradient, kept, _ in gradient.copy(from: kept) }
+        }
+        try layer.backward(
+            gradOutput, x: x.readOnly,
+            gradInput: MutableMatrixView(gradInput.base, rows: rows, columns: layer.inputs), sums: &sums)
+        exchange(layer, kept, analytic) { gradient, _, analytic in
+            analytic.update(from: gradient.base, count: gradient.count)
+        }
+        try compare("x", x, gradInput.base, options, &report)
+        var offset = 0
+        for parameter in layer.parameters {
+            let values = MutableMatrixView(parameter.values.base, rows: parameter.rows, columns: parameter.columns)
+            try compare(parameter.name, values, analytic.base + offset, options, &report)
+            offset += parameter.count
+        }
+    }
+
+    private func exchange(
+        _ layer: Layer<Double>, _ kept: borrowing Buffer<Double>, _ analytic: borrowing Buffer<Double>,
+        _ body: (borrowing Buffer<Double>, UnsafeMutablePointer<Double>, UnsafeMutablePointer<Double>) -> Void
+    ) {
+        var offset = 0
+        for parameter in layer.parameters {
+            body(parameter.gradients, kept.base + offset, analytic.base + offset)
+            offset += parameter.count
+        }
+    }
+
+    /// Varies each element of `values`, and puts it back.
+    private func compare(
+        _ name: String, _ values: MutableMatrixView<Double>, _ analytic: UnsafePointer<Double>,
+        _ options: GradientCheckOptions, _ report: inout GradientCheckReport
+    ) throws(PenteError) {
+        for e in 0..<values.rows * values.columns {
+            let element = values.base + e
+            let kept = element.pointee
+            defer { element.pointee = kept }
+            element.pointee = kept + options.eps
+            let above = try value()
+            element.pointee = kept - options.eps
+            let below = try value()
+            report.note(
+                name, e / values.columns, e % values.columns, analytic: analytic[e],
+                numeric: (above - below) / (2 * options.eps), options)
+        }
+    }
+}
+
+extension GradientCheckReport {
+    fileprivate mutating func note(
+        _ name: String, _ row: Int, _ column: Int, analytic: Double, numeric: Double, _ options: GradientCheckOptions
+    ) {
+        let error = (analytic - numeric).magnitude
+        let tolerance = options.atol + options.rtol * numeric.magnitude
+        checked += 1
+        if !(error <= tolerance) { passed = false }
+        guard checked == 1 || isWorse(error, tolerance) else { return }
+        worst = name
+        (self.row, self.column) = (row, column)
+        (self.analytic, self.numeric) = (analytic, numeric)
+        (self.error, self.tolerance) = (error, tolerance)
+    }
+
+    /// Errors are compared in units of their tolerance, then as they are. NaN is the worst of all.
+    private func isWorse(_ error: Double, _ tolerance: Double) -> Bool {
+        if self.error.isNaN || error.isNaN { return !self.error.isNaN }
+        let ratio = error == 0 ? 0 : error / tolerance
+        let worstRatio = self.error == 0 ? 0 : self.error / self.tolerance
+        return ratio > worstRatio || ratio == worstRatio && error > self.error
+    }
+}

@@ -1,0 +1,100 @@
+import PenteKernels
+import PenteSystem
+
+/// What was refused, and why. Nothing has changed when it is thrown.
+public struct PenteError: Error, Sendable, CustomStringConvertible {
+    /// The kind of error; the raw values are those of C's `pente_status`.
+    public enum Code: Int32, Sendable {
+        /// PENTE_INVALID_HANDLE: met in C alone.
+        case invalidHandle = 1
+        /// PENTE_INVALID_ARGUMENT: a size, an option or a name out of range, or outputs that overlap.
+        case invalidArgument = 2
+        /// PENTE_SHAPE_MISMATCH: two shapes that do not fit; the message names both.
+        case shapeMismatch = 3
+        /// PENTE_DTYPE_MISMATCH: met in C alone.
+        case dtypeMismatch = 4
+        /// PENTE_INVALID_STATE: backward without a forward before it.
+        case invalidState = 5
+        /// PENTE_BUSY: the object is in use by another call; met in C alone.
+        case busy = 6
+        /// PENTE_OUT_OF_MEMORY.
+        case outOfMemory = 7
+        /// PENTE_NOT_FINITE: the loss of a training step is NaN or infinite.
+        case notFinite = 8
+    }
+
+    public let code: Code
+    /// Names the argument, what it was and what was expected.
+    public let message: String
+
+    @inline(never)
+    package init(_ code: Code, _ message: Message) {
+        self.code = code
+        self.message = message.text
+    }
+
+    public var description: String { message }
+
+    package static var outOfMemory: PenteError { PenteError(.outOfMemory, "out of memory") }
+}
+
+package func requireNotNegative(_ value: Double, _ name: StaticString) throws(PenteError) {
+    if !(value >= 0 && value.isFinite) {
+        throw PenteError(.invalidArgument, "\(name) is \(value); it must be finite and not negative")
+    }
+}
+
+/// The text of an error. A string interpolation like any other, but of few pieces, none of which is inlined: there
+/// are many messages, and the library is to stay small.
+package struct Message: ExpressibleByStringInterpolation {
+    package let text: String
+
+    package init(stringLiteral value: String) { text = value }
+    package init(stringInterpolation interpolation: StringInterpolation) { text = interpolation.text }
+
+    package struct StringInterpolation: StringInterpolationProtocol {
+        fileprivate var text = ""
+
+        @inline(never)
+        package init(literalCapacity: Int, interpolationCount: Int) {}
+
+        @inline(never)
+        package mutating func appendLiteral(_ literal: String) { text += literal }
+
+        @inline(never)
+        package mutating func appendInterpolation(_ string: String) { text += string }
+
+        package mutating func appendInterpolation(_ string: StaticString) { appendInterpolation(string.description) }
+
+        @inline(never)
+        package mutating func appendInterpolation(_ number: Int) { text += number.description }
+
+        package mutating func appendInterpolation(_ number: Int64) { appendInterpolation(Int(number)) }
+        package mutating func appendInterpolation(_ number: Int32) { appendInterpolation(Int(number)) }
+
+        /// In as few digits as read back as the same number.
+        @inline(never)
+        package mutating func appendInterpolation(_ number: Double) {
+            text += withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { buffer in
+                pente_format_double(number, buffer.baseAddress!, 32)
+                return String(cString: buffer.baseAddress!)
+            }
+        }
+
+        /// A shape, as "3×4".
+        @inline(never)
+        package mutating func appendInterpolation(_ rows: Int, _ columns: Int) {
+            appendInterpolation(rows)
+            appendLiteral("×")
+            appendInterpolation(columns)
+        }
+
+        package mutating func appendInterpolation<Element>(_ view: MatrixView<Element>) {
+            appendInterpolation(view.rows, view.columns)
+        }
+
+        package mutating func appendInterpolation<Element>(_ view: MutableMatrixView<Element>) {
+            appendInterpolation(view.rows, view.columns)
+        }
+    }
+}

@@ -1,0 +1,161 @@
+import PenteKernels
+
+/// Options of `torch.optim.SGD`.
+///
+/// For each parameter θ with gradient g: maximize: g = −g; weight decay λ: g = g + λθ; momentum μ: buf = g on the first
+/// step, then buf = μ·buf + (1 − dampening)·g; nesterov: g = g + μ·buf, else g = buf; θ = θ − lr·g.
+public struct SGDOptions: Sendable, Equatable {
+    /// The learning rate: finite and not negative, as are momentum and weight decay.
+    public var lr = 1e-3
+    public var momentum = 0.0
+    /// Finite.
+    public var dampening = 0.0
+    public var weightDecay = 0.0
+    /// Wants a momentum above 0 and no dampening.
+    public var nesterov = false
+    public var maximize = false
+
+    public init(
+        lr: Double = 1e-3, momentum: Double = 0, dampening: Double = 0, weightDecay: Double = 0, nesterov: Bool = false,
+        maximize: Bool = false
+    ) {
+        self.lr = lr
+        self.momentum = momentum
+        self.dampening = dampening
+        self.weightDecay = weightDecay
+        self.nesterov = nesterov
+        self.maximize = maximize
+    }
+
+    package func validate() throws(PenteError) {
+        try requireNotNegative(lr, "lr")
+        try requireNotNegative(momentum, "momentum")
+        try requireNotNegative(weightDecay, "weight_decay")
+        if !dampening.isFinite {
+            throw PenteError(.invalidArgument, "dampening is \(dampening); it must be finite")
+        }
+        if nesterov && (momentum == 0 || dampening != 0) {
+            throw PenteError(
+                .invalidArgument,
+                "nesterov wants a momentum above 0 and no dampening, but momentum is \(momentum) and dampening is \(dampening)")
+        }
+    }
+}
+
+/// Stochastic gradient descent over layers in groups, each group with options of its own.
+public final class SGD<Element: Scalar> {
+    package final class Group {
+        package let layers: [Layer<Element>]
+        package fileprivate(set) var options: SGDOptions
+        /// In the order of the layers' parameters.
+        package let states: [State]
+
+        fileprivate init(_ layers: [Layer<Element>], _ options: SGDOptions) {
+            self.layers = layers
+            self.options = options
+            self.states = layers.flatMap { $0.parameters.map { State($0) } }
+        }
+    }
+
+    /// A parameter and its momentum buffer, which it has from its first step with momentum on.
+    package final class State {
+        package let parameter: Parameter<Element>
+        package fileprivate(set) var buffer = Buffer<Element>()
+        package var hasStepped = false
+
+        fileprivate init(_ parameter: Parameter<Element>) { self.parameter = parameter }
+    }
+
+    package private(set) var groups: [Group] = []
+
+    /// An optimizer whose group 0 is `layers`: at least one, each once.
+    public init(_ layers: [Layer<Element>], options: SGDOptions = SGDOptions()) throws(PenteError) {
+        try addGroup(layers, options: options)
+    }
+
+    private init() {}
+
+    package static func make(_ layers: [Layer<Element>], options: SGDOptions) throws(PenteError) -> SGD {
+        let sgd = SGD()
+        try sgd.addGroup(layers, options: options)
+        return sgd
+    }
+
+    /// Adds a group of further layers, with options of its own.
+    public func addGroup(_ layers: [Layer<Element>], options: SGDOptions = SGDOptions()) throws(PenteError) {
+        if layers.isEmpty { throw PenteError(.invalidArgument, "layers is empty; a group takes at least one") }
+        try options.validate()
+        for (i, layer) in layers.enumerated() {
+            if holds(layer) || layers[..<i].contains(where: { $0 === layer }) {
+                throw PenteError(.invalidArgument, "layers[\(i)] is in the optimizer already")
+            }
+        }
+        groups.append(Group(layers, options))
+    }
+
+    package func holds(_ layer: Layer<Element>) -> Bool {
+        groups.contains { $0.layers.contains { $0 === layer } }
+    }
+
+    public var groupCount: Int { groups.count }
+
+    /// The options of a group; they hold from the next step on.
+    public func options(group: Int = 0) throws(PenteError) -> SGDOptions {
+        try requireGroup(group)
+        return groups[group].options
+    }
+
+    public func setOptions(_ options: SGDOptions, group: Int = 0) throws(PenteError) {
+        try requireGroup(group)
+        try options.validate()
+        groups[group].options = options
+    }
+
+    private func requireGroup(_ group: Int) throws(PenteError) {
+        if group < 0 || group >= groups.count {
+            throw PenteError(.invalidArgument, "group is \(group), but the optimizer has \(groups.count)")
+        }
+    }
+
+    /// Sets the gradients of all layers to 0.
+    public func zeroGradients() {
+        for group in groups { for layer in group.layers { layer.zeroGradients() } }
+    }
+
+    /// One step for every parameter, from its gradient.
+    public func step() throws(PenteError) {
+        try prepare()
+        update()
+    }
+
+    /// Allocates the buffers that the next step needs: all that can fail in it.
+    package func prepare() throws(PenteError) {
+        for group in groups where group.options.momentum != 0 {
+            for state in group.states where state.buffer.isEmpty {
+                state.buffer = try Buffer(count: state.parameter.count)
+            }
+        }
+    }
+
+    package func update() {
+        for group in groups {
+            let options = group.options
+            for state in group.states { state.update(options) }
+        }
+    }
+}
+
+extension SGD.State {
+    fileprivate func update(_ options: SGDOptions) {
+        let hasMomentum = options.momentum != 0
+        Element.perform(
+            .update(
+                Update(
+                    parameter: parameter.values.base, gradient: parameter.gradients.base,
+                    momentumBuffer: hasMomentum ? buffer.base : nil, count: parameter.count, isFirst: !hasStepped,
+                    learningRate: Element(options.lr), momentum: Element(options.momentum),
+                    gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),
+                    nesterov: options.nesterov, maximize: options.maximize)))
+        if hasMomentum { hasStepped = true }
+    }
+}

@@ -1,0 +1,307 @@
+import PenteKernels
+import PenteSystem
+
+/// How `Trainer.fit` goes through the data.
+public struct FitOptions: Sendable {
+    public var epochs = 1
+    /// The last batch of an epoch may be smaller.
+    public var batchSize = 32
+    /// A new order of the rows for each epoch: torch.randperm's, from one generator.
+    public var shuffle = true
+    /// Seeds that generator, as torch.manual_seed does.
+    public var seed: UInt64 = 0
+    /// Stop after so many epochs without a better validation loss, and give back the best parameters, however the run
+    /// ends; 0: neither.
+    public var patience = 0
+    /// A validation loss is better if it is lower by more than this.
+    public var minDelta = 0.0
+
+    public init(
+        epochs: Int = 1, batchSize: Int = 32, shuffle: Bool = true, seed: UInt64 = 0, patience: Int = 0,
+        minDelta: Double = 0
+    ) {
+        self.epochs = epochs
+        self.batchSize = batchSize
+        self.shuffle = shuffle
+        self.seed = seed
+        self.patience = patience
+        self.minDelta = minDelta
+    }
+
+    fileprivate func validate(hasValidation: Bool) throws(PenteError) {
+        if epochs < 1 { throw PenteError(.invalidArgument, "epochs is \(epochs); it must be at least 1") }
+        if batchSize < 1 { throw PenteError(.invalidArgument, "batch_size is \(batchSize); it must be at least 1") }
+        if patience < 0 { throw PenteError(.invalidArgument, "patience is \(patience); it must not be negative") }
+        if patience > 0 && !hasValidation {
+            throw PenteError(.invalidArgument, "patience is \(patience), but there is no validation set")
+        }
+        try requireNotNegative(minDelta, "min_delta")
+    }
+}
+
+/// What is known at the end of an epoch.
+public struct Epoch: Sendable {
+    /// From 1.
+    public let epoch: Int
+    /// How many were asked for.
+    public let epochs: Int
+    /// Of the epoch's batches as they were met: their average over rows, or their sum for a loss that does not
+    /// divide by rows.
+    public let trainingLoss: Double
+    /// After the epoch; NaN without a validation set.
+    public let validationLoss: Double
+}
+
+/// Why a run ended; the raw values are those of C's `pente_stop_reason`.
+public enum StopReason: Int32, Sendable {
+    /// All epochs are done.
+    case epochs = 1
+    /// The patience ran out.
+    case early = 2
+    /// The epoch's callback said stop.
+    case callback = 3
+    /// `shouldStop` said stop, in the middle of an epoch.
+    case request = 4
+}
+
+/// What a run did.
+public struct FitReport: Sendable {
+    /// How many epochs are done.
+    public internal(set) var epochs = 0
+    public internal(set) var trainingLosses: [Double] = []
+    /// Empty without a validation set.
+    public internal(set) var validationLosses: [Double] = []
+    /// From 1: the epoch of the lowest validation loss; 0 without a validation set.
+    public internal(set) var bestEpoch = 0
+    public internal(set) var stopReason = StopReason.epochs
+}
+
+extension Trainer {
+    /// Trains for some epochs of mini-batches.
+    ///
+    /// - Parameters:
+    ///   - x: q×inputs.
+    ///   - y: q×outputs.
+    ///   - sampleWeight: q×1.
+    ///   - validation: x and y of rows to judge by, not to learn from.
+    ///   - onEpoch: called after each epoch; true stops the run.
+    /// - Throws: `.notFinite` if a step's loss is NaN or infinite, or what is wrong with an argument. Parameters,
+    ///   gradients and momentum are then as they were before the call.
+    @discardableResult
+    public func fit(
+        _ x: Matrix<Element>, _ y: Matrix<Element>, sampleWeight: Matrix<Element>? = nil,
+        validation: (x: Matrix<Element>, y: Matrix<Element>)? = nil, options: FitOptions = FitOptions(),
+        onEpoch: (Epoch) -> Bool = { _ in false }
+    ) throws(PenteError) -> FitReport {
+        var report = FitReport()
+        func record(_ epoch: Epoch) throws(PenteError) -> Bool {
+            report.trainingLosses.append(epoch.trainingLoss)
+            if validation != nil { report.validationLosses.append(epoch.validationLoss) }
+            return onEpoch(epoch)
+        }
+        let summary = try withExamples(x, y, sampleWeight) { (examples) throws(PenteError) -> FitSummary in
+            guard let validation else {
+                return try fit(examples, validation: nil, options: options, onEpoch: record, shouldStop: { false })
+            }
+            return try withExamples(validation.x, validation.y, nil) { (validation) throws(PenteError) -> FitSummary in
+                try fit(examples, validation: validation, options: options, onEpoch: record, shouldStop: { false })
+            }
+        }
+        report.epochs = summary.epochs
+        report.bestEpoch = summary.bestEpoch
+        report.stopReason = summary.stopReason
+        return report
+    }
+}
+
+/// A report without its losses, which `onEpoch` has seen.
+package struct FitSummary {
+    package var epochs = 0
+    package var bestEpoch = 0
+    package var stopReason = StopReason.epochs
+}
+
+extension Trainer {
+    package func fit(
+        _ examples: Examples<Element>, validation: Examples<Element>?, options: FitOptions,
+        onEpoch: (Epoch) throws(PenteError) -> Bool, shouldStop: () -> Bool
+    ) throws(PenteError) -> FitSummary {
+        try options.validate(hasValidation: validation != nil)
+        try require(examples)
+        _ = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
+        if let validation { try require(validation, "validation_x", "validation_y") }
+
+        var batches = try Batches(examples, options)
+        let start = try Snapshot(sgd, isWhole: true)
+        let best = try Snapshot(sgd, isWhole: false)
+        var throttle = Throttle()
+        do throws(PenteError) {
+            return try run(
+                &batches, validation: validation, options: options, best: best, onEpoch: onEpoch,
+                shouldStop: { work in throttle.isDue(after: work) && shouldStop() })
+        } catch {
+            start.restore()
+            throw error
+        }
+    }
+
+    private func run(
+        _ batches: inout Batches<Element>, validation: Examples<Element>?, options: FitOptions,
+        best: borrowing Snapshot<Element>, onEpoch: (Epoch) throws(PenteError) -> Bool, shouldStop: (Int) -> Bool
+    ) throws(PenteError) -> FitSummary {
+        var summary = FitSummary()
+        var bestLoss = Double.infinity
+        while summary.epochs < options.epochs {
+            guard let trainingLoss = try runEpoch(&batches, shouldStop: shouldStop),
+                let validationLoss = try validation.evaluated(by: self, shouldStop: shouldStop)
+            else {
+                summary.stopReason = .request
+                break
+            }
+            summary.epochs += 1
+            if validationLoss < bestLoss - options.minDelta {
+                bestLoss = validationLoss
+                summary.bestEpoch = summary.epochs
+                if options.patience > 0 { best.save() }
+            }
+            let epoch = Epoch(
+                epoch: summary.epochs, epochs: options.epochs, trainingLoss: trainingLoss,
+                validationLoss: validationLoss)
+            if try onEpoch(epoch) {
+                summary.stopReason = .callback
+                break
+            }
+            if options.patience > 0 && summary.epochs - summary.bestEpoch >= options.patience {
+                summary.stopReason = .early
+                break
+            }
+        }
+        if options.patience > 0 && summary.bestEpoch > 0 { best.restore() }
+        return summary
+    }
+
+    /// The loss of an epoch; nil if it was stopped.
+    private func runEpoch(_ batches: inout Batches<Element>, shouldStop: (Int) -> Bool) throws(PenteError) -> Double? {
+        batches.startEpoch()
+        var total = 0.0
+        var rows = 0.0
+        while let batch = batches.next() {
+            let weight = try batch.sampleWeight.map { (weights) throws(PenteError) in
+                (0..<batch.count).reduce(0.0) { $0 + Double(weights.base[$1 &* weights.rowStride]) }
+            } ?? Double(batch.count)
+            if weight == 0 { continue }  // nothing to learn from, and a mean over nothing
+            guard let loss = try step(batch, shouldStop: shouldStop) else { return nil }
+            total += mse.isMeanOverRows ? loss * weight : loss
+            rows += weight
+        }
+        return mse.isMeanOverRows ? total / rows : total
+    }
+}
+
+/// When to ask whether to stop: at most ten times a second, and after some work, so that the clock costs nothing.
+private struct Throttle {
+    private var work = 0
+    private var last = pente_monotonic_seconds()
+
+    mutating func isDue(after more: Int) -> Bool {
+        work &+= more
+        if work < 1 << 20 { return false }
+        work = 0
+        let now = pente_monotonic_seconds()
+        if now - last < 0.1 { return false }
+        last = now
+        return true
+    }
+}
+
+extension Optional {
+    fileprivate func evaluated<Element>(
+        by trainer: Trainer<Element>, shouldStop: (Int) -> Bool
+    ) throws(PenteError) -> Double? where Wrapped == Examples<Element> {
+        guard let self else { return .nan }
+        return try trainer.evaluate(self, shouldStop: shouldStop)
+    }
+}
+
+/// An epoch's mini-batches: views of the data in order, or rows gathered in a shuffled order.
+private struct Batches<Element: Scalar>: ~Copyable {
+    private let examples: Examples<Element>
+    private let size: Int
+    private var first = 0
+    private var generator: MersenneTwister
+    /// Empty for rows in order.
+    private let order: Buffer<Int>
+    private let gathered: Buffer<Element>
+
+    init(_ examples: Examples<Element>, _ options: FitOptions) throws(PenteError) {
+        self.examples = examples
+        size = min(options.batchSize, examples.count)
+        generator = MersenneTwister(seed: options.seed)
+        let columns = examples.x.columns + examples.y.columns + 1
+        let order = options.shuffle ? try Buffer(count: examples.count) : Buffer<Int>()
+        gathered = options.shuffle ? try Buffer(count: size * columns) : Buffer<Element>()
+        self.order = order
+    }
+
+    mutating func startEpoch() {
+        first = 0
+        if !order.isEmpty { generator.permute(UnsafeMutableBufferPointer(start: order.base, count: order.count)) }
+    }
+
+    mutating func next() -> Examples<Element>? {
+        if first == examples.count { return nil }
+        let count = min(size, examples.count - first)
+        defer { first += count }
+        if order.isEmpty { return examples.rows(first, count) }
+        let rows = order.base + first
+        var base = gathered.base
+        func gather(_ view: MatrixView<Element>) -> MatrixView<Element> {
+            let start = base
+            for i in 0..<count {
+                base.update(from: view.rows(rows[i], 1).base, count: view.columns)
+                base += view.columns
+            }
+            return MatrixView(start, rows: count, columns: view.columns)
+        }
+        return Examples(x: gather(examples.x), y: gather(examples.y), sampleWeight: examples.sampleWeight.map(gather))
+    }
+}
+
+/// An optimizer's parameters at one moment; as a whole with their gradients and momentum.
+private struct Snapshot<Element: Scalar>: ~Copyable {
+    private let states: [SGD<Element>.State]
+    private let elements: Buffer<Element>
+    private let hasStepped: [Bool]
+    private let isWhole: Bool
+
+    init(_ sgd: SGD<Element>, isWhole: Bool) throws(PenteError) {
+        states = sgd.groups.flatMap { $0.states }
+        hasStepped = states.map { $0.hasStepped }
+        self.isWhole = isWhole
+        elements = try Buffer(count: states.reduce(0) { $0 + $1.parameter.count } * (isWhole ? 3 : 1))
+        save()
+    }
+
+    func save() {
+        transfer { live, kept, count in kept.update(from: live, count: count) }
+    }
+
+    func restore() {
+        transfer { live, kept, count in live.update(from: kept, count: count) }
+        guard isWhole else { return }
+        for (state, hasStepped) in zip(states, hasStepped) { state.hasStepped = hasStepped }
+    }
+
+    private func transfer(_ copy: (UnsafeMutablePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void) {
+        var kept = elements.base
+        for state in states {
+            let count = state.parameter.count
+            copy(state.parameter.values.base, kept, count)
+            kept += count
+            guard isWhole else { continue }
+            copy(state.parameter.gradients.base, kept, count)
+            if !state.buffer.isEmpty { copy(state.buffer.base, kept + count, count) }
+            kept += 2 * count
+        }
+    }
+}

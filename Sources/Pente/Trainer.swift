@@ -1,0 +1,157 @@
+import PenteKernels
+
+/// A layer, a loss and an optimizer together, with the workspace for their steps.
+public final class Trainer<Element: Scalar> {
+    public let layer: Layer<Element>
+    public let mse: MSE
+    public let sgd: SGD<Element>
+
+    private var sums = GradientSums<Element>()
+    /// A block of rows of the prediction, and of the loss's gradient with respect to it.
+    private var prediction = Buffer<Element>()
+    private var gradPrediction = Buffer<Element>()
+
+    /// `sgd` must hold the layer; a loss with the reduction `.none` is refused, since it is not one number.
+    public convenience init(layer: Layer<Element>, mse: MSE = MSE(), sgd: SGD<Element>) throws(PenteError) {
+        try Self.require(layer, mse, sgd)
+        self.init(layer, mse, sgd)
+    }
+
+    package static func make(
+        layer: Layer<Element>, mse: MSE, sgd: SGD<Element>
+    ) throws(PenteError) -> Trainer {
+        try require(layer, mse, sgd)
+        return Trainer(layer, mse, sgd)
+    }
+
+    private static func require(_ layer: Layer<Element>, _ mse: MSE, _ sgd: SGD<Element>) throws(PenteError) {
+        try mse.requireReduced()
+        if !sgd.holds(layer) { throw PenteError(.invalidArgument, "sgd does not hold the layer") }
+    }
+
+    private init(_ layer: Layer<Element>, _ mse: MSE, _ sgd: SGD<Element>) {
+        self.layer = layer
+        self.mse = mse
+        self.sgd = sgd
+    }
+
+    /// `sgd.zeroGradients`, the layer's `forward`, the loss, the layer's `backward` and `sgd.step` in one call, to the
+    /// same bits; returns the loss before the update.
+    ///
+    /// `sampleWeight` is q×1. Throws `.notFinite`, before anything changes, if the loss is NaN or infinite.
+    @discardableResult
+    public func step(
+        _ x: Matrix<Element>, _ y: Matrix<Element>, sampleWeight: Matrix<Element>? = nil
+    ) throws(PenteError) -> Double {
+        try withExamples(x, y, sampleWeight) { (examples) throws(PenteError) in
+            try step(examples, shouldStop: { _ in false })!
+        }
+    }
+
+    package func withExamples<Result>(
+        _ x: Matrix<Element>, _ y: Matrix<Element>, _ sampleWeight: Matrix<Element>?,
+        _ body: (Examples<Element>) throws(PenteError) -> Result
+    ) throws(PenteError) -> Result {
+        try x.withView { (x) throws(PenteError) in
+            try y.withView { (y) throws(PenteError) in
+                try sampleWeight.withView { (weight) throws(PenteError) in
+                    try body(Examples(x: x, y: y, sampleWeight: weight))
+                }
+            }
+        }
+    }
+}
+
+/// Rows of x with what they should give.
+package struct Examples<Element: Scalar> {
+    package var x: MatrixView<Element>
+    package var y: MatrixView<Element>
+    package var sampleWeight: MatrixView<Element>?
+
+    package init(x: MatrixView<Element>, y: MatrixView<Element>, sampleWeight: MatrixView<Element>?) {
+        self.x = x
+        self.y = y
+        self.sampleWeight = sampleWeight
+    }
+
+    package var count: Int { x.rows }
+
+    package func rows(_ first: Int, _ count: Int) -> Examples {
+        Examples(x: x.rows(first, count), y: y.rows(first, count), sampleWeight: sampleWeight?.rows(first, count))
+    }
+}
+
+extension Trainer {
+    /// Throws unless the examples fit the layer.
+    package func require(_ examples: Examples<Element>, _ x: StaticString = "x", _ y: StaticString = "y") throws(PenteError) {
+        try layer.requireInput(examples.x, x)
+        guard examples.y.rows == examples.count, examples.y.columns == layer.outputs else {
+            throw PenteError(
+                .shapeMismatch,
+                "\(y) is \(examples.y.rows, examples.y.columns), but the layer gives \(examples.count, layer.outputs) for an \(x) of \(examples.count, examples.x.columns)")
+        }
+    }
+
+    /// A training step. A block of rows goes forward, through the loss and backward before the next one comes, so
+    /// that x is read once. `shouldStop` hears of the work after each block; if it says so, nothing changes and the
+    /// result is nil.
+    package func step(_ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool) throws(PenteError) -> Double? {
+        try require(examples)
+        let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
+        let divisor = mse.divisor(rows: rows, columns: layer.outputs)
+        try sums.start(layer.parameters, blocks: layer.blocks(examples.count))
+        try sgd.prepare()
+        let isDone = try forEachBlock(examples, scale: mse.scale(divisor), shouldStop: shouldStop)
+        guard let total = isDone else { return nil }
+        let loss = total / divisor
+        guard Element(loss).isFinite else { throw notFinite(loss) }
+        sgd.zeroGradients()
+        sums.add(to: layer.parameters)
+        sgd.update()
+        return loss
+    }
+
+    /// The loss of the layer as it is; nil if `shouldStop` says so.
+    package func evaluate(_ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool) throws(PenteError) -> Double? {
+        let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
+        let divisor = mse.divisor(rows: rows, columns: layer.outputs)
+        return try forEachBlock(examples, scale: nil, shouldStop: shouldStop).map { $0 / divisor }
+    }
+
+    /// Sends each block forward, and backward if there is a scale for the loss's gradient; returns the sum of the
+    /// squares.
+    private func forEachBlock(
+        _ examples: Examples<Element>, scale: Element?, shouldStop: (_ work: Int) -> Bool
+    ) throws(PenteError) -> Double? {
+        let block = min(layer.rowsPerBlock, examples.count)
+        try prediction.reserve(block * layer.outputs)
+        if scale != nil { try gradPrediction.reserve(block * layer.outputs) }
+        var total = 0.0
+        var first = 0
+        while first < examples.count {
+            let rows = examples.rows(first, min(block, examples.count - first))
+            let y = MutableMatrixView(prediction.base, rows: rows.count, columns: layer.outputs)
+            layer.computeForward(rows.x, into: y)
+            let gradient = MutableMatrixView(gradPrediction.base, rows: rows.count, columns: layer.outputs)
+            withUnsafeMutablePointer(to: &total) { total in
+                var error = SquaredError(prediction: y.readOnly, target: rows.y, sampleWeight: rows.sampleWeight)
+                error.total = total
+                if let scale { (error.scale, error.gradPrediction) = (scale, gradient) }
+                Element.perform(.squaredError(error))
+            }
+            if scale != nil {
+                layer.computeBackward(gradient.readOnly, x: rows.x, partials: sums, gradInput: nil)
+                sums.endBlock()
+            }
+            first += rows.count
+            if shouldStop(rows.count &* layer.inputs &* layer.outputs) { return nil }
+        }
+        return total
+    }
+
+    private func notFinite(_ loss: Double) -> PenteError {
+        PenteError(
+            .notFinite,
+            "the loss is \(loss), which is not a finite \(Element.dtypeName); usual causes are features that are not scaled, a large lr (it is \(sgd.groups[0].options.lr)), or NaN in the data")
+    }
+}
