@@ -1,0 +1,72 @@
+import CPente
+import Pente
+import PenteKernels
+
+@_cdecl("pente_gradcheck") @implementation
+public func pente_gradcheck(
+    _ layer: OpaquePointer!, _ mse: OpaquePointer!, _ x: UnsafePointer<pente_matrix>!,
+    _ target: UnsafePointer<pente_matrix>!, _ options: UnsafePointer<pente_gradcheck_options>!,
+    _ report: UnsafeMutablePointer<pente_gradcheck_report>!
+) -> pente_status {
+    status("pente_gradcheck") { () throws(PenteError) in
+        let report = try require(report, "report")
+        try requireSize(report.pointee.struct_size, of: pente_gradcheck_report.self, "report")
+        let options = try GradientCheckOptions(options)
+        let result = try withLayerIfAny(layer) { (layer) throws(PenteError) in
+            try withMSEIfAny(mse) { (mse) throws(PenteError) in
+                let x: MatrixView<Double> = try x.view("x")
+                let target: MatrixView<Double>? = try target.viewIfAny("target")
+                if let layer {
+                    try x.requireApart(from: layer, "x")
+                    try target?.requireApart(from: layer, "target")
+                }
+                return try checkGradients(layer: layer, mse: mse, x: x, target: target, options: options)
+            }
+        }
+        report.pointee = result.asC
+    }
+}
+
+private func withLayerIfAny<Result>(
+    _ handle: OpaquePointer?, _ body: (Layer<Double>?) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    if handle == nil { return try body(nil) }
+    return try withLayer(handle, .write) { (layer) throws(PenteError) in
+        if layer.dtype != Double.dtype {
+            throw PenteError(.dtypeMismatch, "layer is float32, but a gradient check takes float64")
+        }
+        return try body(unsafeDowncast(layer, to: TypedLayer<Double>.self).layer)
+    }
+}
+
+private func withMSEIfAny<Result>(
+    _ handle: OpaquePointer?, _ body: (MSE?) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    if handle == nil { return try body(nil) }
+    return try withMSE(handle) { (mse) throws(PenteError) in try body(mse) }
+}
+
+extension GradientCheckOptions {
+    fileprivate init(_ options: UnsafePointer<pente_gradcheck_options>?) throws(PenteError) {
+        self.init()
+        guard let options = options?.pointee else { return }
+        try requireSize(options.struct_size, of: pente_gradcheck_options.self, "options")
+        self.init(eps: options.eps, atol: options.atol, rtol: options.rtol)
+    }
+}
+
+extension GradientCheckReport {
+    fileprivate var asC: pente_gradcheck_report {
+        var report = pente_gradcheck_report()
+        report.struct_size = MemoryLayout<pente_gradcheck_report>.size
+        report.passed = passed ? 1 : 0
+        report.checked = Int64(checked)
+        withUnsafeMutableBytes(of: &report.worst) { bytes in
+            for (i, byte) in worst.utf8.prefix(bytes.count - 1).enumerated() { bytes[i] = byte }
+        }
+        (report.row, report.column) = (Int64(row), Int64(column))
+        (report.analytic, report.numeric) = (analytic, numeric)
+        (report.error, report.tolerance) = (error, tolerance)
+        return report
+    }
+}

@@ -1,0 +1,180 @@
+import CPente
+import Pente
+
+/// Runs `body` with the layer of a handle.
+func withLayer<Result>(
+    _ handle: OpaquePointer?, _ access: Access, _ body: (LayerResource) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    try HandleTable.with(handle, .layer, access, "layer") { (resource) throws(PenteError) in
+        try body(unsafeDowncast(resource, to: LayerResource.self))
+    }
+}
+
+private func withContext<Result>(
+    _ handle: OpaquePointer?, _ body: (ContextResource) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    try HandleTable.with(handle, .context, .write, "context") { (resource) throws(PenteError) in
+        try body(unsafeDowncast(resource, to: ContextResource.self))
+    }
+}
+
+private func text(_ name: UnsafePointer<CChar>?) throws(PenteError) -> String {
+    String(cString: try require(name, "name"))
+}
+
+@_cdecl("pente_linear_new") @implementation
+public func pente_linear_new(
+    _ in_features: Int64, _ out_features: Int64, _ options: UnsafePointer<pente_linear_options>!,
+    _ layer: UnsafeMutablePointer<OpaquePointer?>!
+) -> pente_status {
+    status("pente_linear_new") { () throws(PenteError) in
+        let layer = try require(layer, "layer")
+        var dtype = Float.dtype
+        var bias = true
+        var seed: UInt64 = 0
+        if let options = options?.pointee {
+            try requireSize(options.struct_size, of: pente_linear_options.self, "options")
+            try requireKnown(options.dtype, "options")
+            (dtype, bias, seed) = (options.dtype, options.bias != 0, options.seed)
+        }
+        let (inputs, outputs) = (Int(in_features), Int(out_features))
+        let resource: LayerResource =
+            dtype == Float.dtype
+            ? TypedLayer(try Linear<Float>.make(inputs: inputs, outputs: outputs, bias: bias, seed: seed))
+            : TypedLayer(try Linear<Double>.make(inputs: inputs, outputs: outputs, bias: bias, seed: seed))
+        layer.pointee = try HandleTable.insert(resource, .layer)
+    }
+}
+
+@_cdecl("pente_layer_free") @implementation
+public func pente_layer_free(_ layer: OpaquePointer!) -> pente_status {
+    status("pente_layer_free") { () throws(PenteError) in try HandleTable.remove(layer, .layer, "layer") }
+}
+
+@_cdecl("pente_layer_get_info") @implementation
+public func pente_layer_get_info(_ layer: OpaquePointer!, _ info: UnsafeMutablePointer<pente_layer_info>!) -> pente_status {
+    status("pente_layer_get_info") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in
+            let info = try require(info, "info")
+            try requireSize(info.pointee.struct_size, of: pente_layer_info.self, "info")
+            info.pointee = layer.info()
+        }
+    }
+}
+
+@_cdecl("pente_layer_parameter_name") @implementation
+public func pente_layer_parameter_name(
+    _ layer: OpaquePointer!, _ index: Int64, _ name: UnsafeMutablePointer<CChar>!, _ capacity: Int
+) -> pente_status {
+    status("pente_layer_parameter_name") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in
+            let text = try layer.parameterName(index)
+            let buffer = try require(name, "name")
+            let length = text.utf8.count
+            // A size_t above Int.max, as which it is imported, comes out negative.
+            if capacity >= 0 && capacity <= length {
+                throw PenteError(.invalidArgument, "capacity is \(capacity), but the name takes \(length + 1) bytes")
+            }
+            for (i, byte) in text.utf8.enumerated() { buffer[i] = CChar(bitPattern: byte) }
+            buffer[length] = 0
+        }
+    }
+}
+
+@_cdecl("pente_layer_get_parameter") @implementation
+public func pente_layer_get_parameter(
+    _ layer: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ value: UnsafePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_layer_get_parameter") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in try layer.copy(.values, text(name), to: value) }
+    }
+}
+
+@_cdecl("pente_layer_get_gradient") @implementation
+public func pente_layer_get_gradient(
+    _ layer: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ value: UnsafePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_layer_get_gradient") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in try layer.copy(.gradients, text(name), to: value) }
+    }
+}
+
+@_cdecl("pente_layer_set_parameter") @implementation
+public func pente_layer_set_parameter(
+    _ layer: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ value: UnsafePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_layer_set_parameter") { () throws(PenteError) in
+        try withLayer(layer, .write) { (layer) throws(PenteError) in try layer.set(text(name), from: value) }
+    }
+}
+
+@_cdecl("pente_layer_parameter_view") @implementation
+public func pente_layer_parameter_view(
+    _ layer: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ view: UnsafeMutablePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_layer_parameter_view") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in
+            try require(view, "view").pointee = layer.view(.values, text(name))
+        }
+    }
+}
+
+@_cdecl("pente_layer_gradient_view") @implementation
+public func pente_layer_gradient_view(
+    _ layer: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ view: UnsafeMutablePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_layer_gradient_view") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in
+            try require(view, "view").pointee = layer.view(.gradients, text(name))
+        }
+    }
+}
+
+@_cdecl("pente_layer_zero_gradients") @implementation
+public func pente_layer_zero_gradients(_ layer: OpaquePointer!) -> pente_status {
+    status("pente_layer_zero_gradients") { () throws(PenteError) in
+        try withLayer(layer, .write) { layer in layer.zeroGradients() }
+    }
+}
+
+@_cdecl("pente_context_new") @implementation
+public func pente_context_new(_ layer: OpaquePointer!, _ context: UnsafeMutablePointer<OpaquePointer?>!) -> pente_status {
+    status("pente_context_new") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in
+            let context = try require(context, "context")
+            context.pointee = try HandleTable.insert(layer.makeContext(), .context)
+        }
+    }
+}
+
+@_cdecl("pente_context_free") @implementation
+public func pente_context_free(_ context: OpaquePointer!) -> pente_status {
+    status("pente_context_free") { () throws(PenteError) in try HandleTable.remove(context, .context, "context") }
+}
+
+@_cdecl("pente_layer_forward") @implementation
+public func pente_layer_forward(
+    _ layer: OpaquePointer!, _ context: OpaquePointer!, _ x: UnsafePointer<pente_matrix>!,
+    _ y: UnsafePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_layer_forward") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in
+            if context == nil { return try layer.forward(nil, x, y) }
+            try withContext(context) { (context) throws(PenteError) in try layer.forward(context, x, y) }
+        }
+    }
+}
+
+@_cdecl("pente_layer_backward") @implementation
+public func pente_layer_backward(
+    _ layer: OpaquePointer!, _ context: OpaquePointer!, _ grad_output: UnsafePointer<pente_matrix>!,
+    _ grad_input: UnsafePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_layer_backward") { () throws(PenteError) in
+        try withLayer(layer, .write) { (layer) throws(PenteError) in
+            try withContext(context) { (context) throws(PenteError) in
+                try layer.backward(context, grad_output, grad_input)
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+import CPente
+import Pente
+
+/// An optimizer of either dtype.
+class SGDResource: Resource {
+    /// Its layers, which it holds.
+    fileprivate(set) var layers: [Slot] = []
+
+    var dtype: pente_dtype { fatalError() }
+    func add(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) { fatalError() }
+    func options(_ group: Int64) throws(PenteError) -> SGDOptions { fatalError() }
+    func setOptions(_ options: SGDOptions, _ group: Int64) throws(PenteError) { fatalError() }
+    func step() throws(PenteError) { fatalError() }
+    func zeroGradients() { fatalError() }
+
+    deinit { for layer in layers { layer.unhold() } }
+}
+
+final class TypedSGD<Element: Scalar>: SGDResource {
+    let sgd: SGD<Element>
+
+    private init(_ sgd: SGD<Element>) { self.sgd = sgd }
+
+    static func make(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) -> TypedSGD {
+        let sgd = TypedSGD(try SGD.make(layers.map(typed), options: options))
+        sgd.keep(layers)
+        return sgd
+    }
+
+    private static func typed(_ layer: LayerResource) -> Layer<Element> {
+        unsafeDowncast(layer, to: TypedLayer<Element>.self).layer
+    }
+
+    private func keep(_ added: [LayerResource]) {
+        for layer in added {
+            layer.slot.hold()
+            layers.append(layer.slot)
+        }
+    }
+
+    override var dtype: pente_dtype { Element.dtype }
+
+    override func add(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) {
+        try sgd.addGroup(layers.map(Self.typed), options: options)
+        keep(layers)
+    }
+
+    override func options(_ group: Int64) throws(PenteError) -> SGDOptions { try sgd.options(group: Int(group)) }
+
+    override func setOptions(_ options: SGDOptions, _ group: Int64) throws(PenteError) {
+        try sgd.setOptions(options, group: Int(group))
+    }
+
+    override func step() throws(PenteError) { try sgd.step() }
+
+    override func zeroGradients() { sgd.zeroGradients() }
+}
+
+extension SGDOptions {
+    fileprivate init(_ options: UnsafePointer<pente_sgd_options>?) throws(PenteError) {
+        self.init()
+        guard let options = options?.pointee else { return }
+        try requireSize(options.struct_size, of: pente_sgd_options.self, "options")
+        lr = options.lr
+        momentum = options.momentum
+        dampening = options.dampening
+        weightDecay = options.weight_decay
+        nesterov = options.nesterov != 0
+        maximize = options.maximize != 0
+    }
+
+    fileprivate var asC: pente_sgd_options {
+        pente_sgd_options(
+            struct_size: MemoryLayout<pente_sgd_options>.size, lr: lr, momentum: momentum, dampening: dampening,
+            weight_decay: weightDecay, nesterov: nesterov ? 1 : 0, maximize: maximize ? 1 : 0)
+    }
+}
+
+func withSGD<Result>(
+    _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    try HandleTable.with(handle, .sgd, access, "sgd") { (resource) throws(PenteError) in
+        try body(unsafeDowncast(resource, to: SGDResource.self))
+    }
+}
+
+/// Runs `body` with the layers of an array of handles, which are of one dtype.
+private func withLayers(
+    _ handles: UnsafePointer<OpaquePointer?>?, _ count: Int64, dtype: pente_dtype?,
+    _ body: ([LayerResource]) throws(PenteError) -> Void
+) throws(PenteError) {
+    let handles = try require(handles, "layers")
+    if count < 1 { throw PenteError(.invalidArgument, "count is \(count); a group takes at least one layer") }
+    var layers: [LayerResource] = []
+    defer { for layer in layers { layer.slot.unhold() } }
+    for i in 0..<Int(count) {
+        let layer = try HandleTable.with(handles[i], .layer, .read, "layers[\(i)]") { (resource) throws(PenteError) in
+            resource.slot.hold()
+            return unsafeDowncast(resource, to: LayerResource.self)
+        }
+        layers.append(layer)
+        let expected = dtype ?? layers[0].dtype
+        if layer.dtype != expected {
+            let names = layer.dtype == Float.dtype ? ("float32", "float64") : ("float64", "float32")
+            throw PenteError(
+                .dtypeMismatch,
+                "layers[\(i)] is \(names.0), but \(dtype == nil ? "layers[0]" : "the optimizer") is \(names.1)")
+        }
+    }
+    try body(layers)
+}
+
+@_cdecl("pente_sgd_new") @implementation
+public func pente_sgd_new(
+    _ layers: UnsafePointer<OpaquePointer?>!, _ count: Int64, _ options: UnsafePointer<pente_sgd_options>!,
+    _ sgd: UnsafeMutablePointer<OpaquePointer?>!
+) -> pente_status {
+    status("pente_sgd_new") { () throws(PenteError) in
+        let sgd = try require(sgd, "sgd")
+        let options = try SGDOptions(options)
+        try withLayers(layers, count, dtype: nil) { (layers) throws(PenteError) in
+            let resource: SGDResource =
+                layers[0].dtype == Float.dtype
+                ? try TypedSGD<Float>.make(layers, options) : try TypedSGD<Double>.make(layers, options)
+            sgd.pointee = try HandleTable.insert(resource, .sgd)
+        }
+    }
+}
+
+@_cdecl("pente_sgd_free") @implementation
+public func pente_sgd_free(_ sgd: OpaquePointer!) -> pente_status {
+    status("pente_sgd_free") { () throws(PenteError) in try HandleTable.remove(sgd, .sgd, "sgd") }
+}
+
+@_cdecl("pente_sgd_add_group") @implementation
+public func pente_sgd_add_group(
+    _ sgd: OpaquePointer!, _ layers: UnsafePointer<OpaquePointer?>!, _ count: Int64,
+    _ options: UnsafePointer<pente_sgd_options>!
+) -> pente_status {
+    status("pente_sgd_add_group") { () throws(PenteError) in
+        try withSGD(sgd, .write) { (sgd) throws(PenteError) in
+            let options = try SGDOptions(options)
+            try withLayers(layers, count, dtype: sgd.dtype) { (layers) throws(PenteError) in
+                try sgd.add(layers, options)
+            }
+        }
+    }
+}
+
+@_cdecl("pente_sgd_get_options") @implementation
+public func pente_sgd_get_options(
+    _ sgd: OpaquePointer!, _ group: Int64, _ options: UnsafeMutablePointer<pente_sgd_options>!
+) -> pente_status {
+    status("pente_sgd_get_options") { () throws(PenteError) in
+        try withSGD(sgd, .read) { (sgd) throws(PenteError) in
+            let options = try require(options, "options")
+            try requireSize(options.pointee.struct_size, of: pente_sgd_options.self, "options")
+            options.pointee = try sgd.options(group).asC
+        }
+    }
+}
+
+@_cdecl("pente_sgd_set_options") @implementation
+public func pente_sgd_set_options(
+    _ sgd: OpaquePointer!, _ group: Int64, _ options: UnsafePointer<pente_sgd_options>!
+) -> pente_status {
+    status("pente_sgd_set_options") { () throws(PenteError) in
+        try withSGD(sgd, .write) { (sgd) throws(PenteError) in
+            try sgd.setOptions(SGDOptions(options), group)
+        }
+    }
+}
+
+@_cdecl("pente_sgd_set_lr") @implementation
+public func pente_sgd_set_lr(_ sgd: OpaquePointer!, _ group: Int64, _ lr: Double) -> pente_status {
+    status("pente_sgd_set_lr") { () throws(PenteError) in
+        try withSGD(sgd, .write) { (sgd) throws(PenteError) in
+            var options = try sgd.options(group)
+            options.lr = lr
+            try sgd.setOptions(options, group)
+        }
+    }
+}
+
+@_cdecl("pente_sgd_step") @implementation
+public func pente_sgd_step(_ sgd: OpaquePointer!) -> pente_status {
+    status("pente_sgd_step") { () throws(PenteError) in
+        try withSGD(sgd, .write) { (sgd) throws(PenteError) in
+            try sgd.withLayers { () throws(PenteError) in try sgd.step() }
+        }
+    }
+}
+
+@_cdecl("pente_sgd_zero_gradients") @implementation
+public func pente_sgd_zero_gradients(_ sgd: OpaquePointer!) -> pente_status {
+    status("pente_sgd_zero_gradients") { () throws(PenteError) in
+        try withSGD(sgd, .read) { (sgd) throws(PenteError) in
+            try sgd.withLayers { () throws(PenteError) in sgd.zeroGradients() }
+        }
+    }
+}
+
+extension SGDResource {
+    /// Runs `body` while no other call uses the layers.
+    func withLayers<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
+        if !Slot.tryBegin(layers, .write) { throw HandleTable.busy("a layer of the optimizer") }
+        defer { Slot.end(layers, .write) }
+        return try body()
+    }
+}

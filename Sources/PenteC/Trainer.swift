@@ -1,0 +1,222 @@
+import CPente
+import Pente
+
+/// A trainer of either dtype. The optimizer is held, and holds the layer.
+class TrainerResource: Resource {
+    fileprivate let sgd: SGDResource
+
+    fileprivate init(_ sgd: SGDResource) {
+        self.sgd = sgd
+        super.init()
+        sgd.slot.hold()
+    }
+
+    fileprivate func step(_ data: ExampleMatrices) throws(PenteError) -> Double { fatalError() }
+    fileprivate func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError) -> FitSummary {
+        fatalError()
+    }
+
+    deinit { sgd.slot.unhold() }
+}
+
+/// x, y and sample weights as C gives them.
+private struct ExampleMatrices {
+    let x: UnsafePointer<pente_matrix>?
+    let y: UnsafePointer<pente_matrix>?
+    let sampleWeight: UnsafePointer<pente_matrix>?
+
+    func examples<Element: Scalar>(
+        for layer: Layer<Element>, _ xName: StaticString = "x", _ yName: StaticString = "y"
+    ) throws(PenteError) -> Examples<Element> {
+        let examples: Examples<Element> = Examples(
+            x: try x.view(xName), y: try y.view(yName), sampleWeight: try sampleWeight.viewIfAny("sample_weight"))
+        try examples.x.requireApart(from: layer, xName)
+        try examples.y.requireApart(from: layer, yName)
+        try examples.sampleWeight?.requireApart(from: layer, "sample_weight")
+        return examples
+    }
+}
+
+/// The losses of a run, until it is known that it did not fail.
+private struct Losses: ~Copyable {
+    private var values = Buffer<Double>()
+    private(set) var count = 0
+
+    mutating func append(_ training: Double, _ validation: Double) throws(PenteError) {
+        if 2 * count == values.count {
+            let larger = try Buffer<Double>(count: max(64, 2 * values.count))
+            larger.base.update(from: values.base, count: values.count)
+            values = larger
+        }
+        values.base[2 * count] = training
+        values.base[2 * count + 1] = validation
+        count += 1
+    }
+
+    func copy(_ part: Int, to numbers: UnsafeMutablePointer<Double>?) {
+        guard let numbers else { return }
+        for i in 0..<count { numbers[i] = values.base[2 * i + part] }
+    }
+}
+
+private final class TypedTrainer<Element: Scalar>: TrainerResource {
+    private let trainer: Trainer<Element>
+
+    private init(_ trainer: Trainer<Element>, _ sgd: SGDResource) {
+        self.trainer = trainer
+        super.init(sgd)
+    }
+
+    static func make(_ layer: LayerResource, _ mse: MSE, _ sgd: SGDResource) throws(PenteError) -> TypedTrainer {
+        let trainer = try Trainer.make(
+            layer: unsafeDowncast(layer, to: TypedLayer<Element>.self).layer, mse: mse,
+            sgd: unsafeDowncast(sgd, to: TypedSGD<Element>.self).sgd)
+        return TypedTrainer(trainer, sgd)
+    }
+
+    override func step(_ data: ExampleMatrices) throws(PenteError) -> Double {
+        try trainer.step(data.examples(for: trainer.layer), shouldStop: { _ in false })!
+    }
+
+    override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError) -> FitSummary {
+        let examples = try data.examples(for: trainer.layer)
+        if (options.validation_x == nil) != (options.validation_y == nil) {
+            throw PenteError(.invalidArgument, "validation_x and validation_y go together, but one of them is NULL")
+        }
+        let validation: Examples<Element>? =
+            options.validation_x == nil
+            ? nil
+            : try ExampleMatrices(x: options.validation_x, y: options.validation_y, sampleWeight: nil)
+                .examples(for: trainer.layer, "validation_x", "validation_y")
+        func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
+            try losses.append(epoch.trainingLoss, epoch.validationLoss)
+            return report(epoch, options)
+        }
+        return try trainer.fit(
+            examples, validation: validation, options: FitOptions(options), onEpoch: onEpoch,
+            shouldStop: { options.should_stop.map { $0(options.user_data) != 0 } ?? false })
+    }
+
+    /// Calls the user, who may use the layers and the optimizer meanwhile.
+    private func report(_ epoch: Epoch, _ options: pente_fit_options) -> Bool {
+        guard let callback = options.on_epoch else { return false }
+        Slot.end(sgd.layers, .write)
+        sgd.slot.end(.write)
+        defer {
+            sgd.slot.beginWaiting(.write)
+            Slot.beginWaiting(sgd.layers, .write)
+        }
+        var epoch = pente_epoch(
+            struct_size: MemoryLayout<pente_epoch>.size, epoch: Int64(epoch.epoch), epochs: Int64(epoch.epochs),
+            training_loss: epoch.trainingLoss, validation_loss: epoch.validationLoss)
+        return callback(&epoch, options.user_data) != 0
+    }
+}
+
+extension FitOptions {
+    fileprivate init(_ options: pente_fit_options) {
+        self.init(
+            epochs: Int(options.epochs), batchSize: Int(options.batch_size), shuffle: options.shuffle != 0,
+            seed: options.seed, patience: Int(options.patience), minDelta: options.min_delta)
+    }
+}
+
+extension SGDResource {
+    /// Runs `body` while no other call uses the optimizer or its layers, which `body` may lend.
+    fileprivate func withAll<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
+        try slot.withWrite("sgd") { () throws(PenteError) in
+            if !Slot.tryBegin(layers, .write) { throw HandleTable.busy("a layer of the optimizer") }
+            defer { Slot.end(layers, .write) }
+            return try body()
+        }
+    }
+}
+
+private func withTrainer<Result>(
+    _ handle: OpaquePointer?, _ body: (TrainerResource) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    try HandleTable.with(handle, .trainer, .write, "trainer") { (resource) throws(PenteError) in
+        try body(unsafeDowncast(resource, to: TrainerResource.self))
+    }
+}
+
+@_cdecl("pente_trainer_new") @implementation
+public func pente_trainer_new(
+    _ layer: OpaquePointer!, _ mse: OpaquePointer!, _ sgd: OpaquePointer!,
+    _ trainer: UnsafeMutablePointer<OpaquePointer?>!
+) -> pente_status {
+    status("pente_trainer_new") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in
+            try withMSE(mse) { (mse) throws(PenteError) in
+                try withSGD(sgd, .read) { (sgd) throws(PenteError) in
+                    let trainer = try require(trainer, "trainer")
+                    if layer.dtype != sgd.dtype {
+                        throw PenteError(.invalidArgument, "sgd does not hold the layer, whose dtype is another")
+                    }
+                    let resource: TrainerResource =
+                        layer.dtype == Float.dtype
+                        ? try TypedTrainer<Float>.make(layer, mse, sgd) : try TypedTrainer<Double>.make(layer, mse, sgd)
+                    trainer.pointee = try HandleTable.insert(resource, .trainer)
+                }
+            }
+        }
+    }
+}
+
+@_cdecl("pente_trainer_free") @implementation
+public func pente_trainer_free(_ trainer: OpaquePointer!) -> pente_status {
+    status("pente_trainer_free") { () throws(PenteError) in try HandleTable.remove(trainer, .trainer, "trainer") }
+}
+
+@_cdecl("pente_trainer_step") @implementation
+public func pente_trainer_step(
+    _ trainer: OpaquePointer!, _ x: UnsafePointer<pente_matrix>!, _ y: UnsafePointer<pente_matrix>!,
+    _ sample_weight: UnsafePointer<pente_matrix>!, _ loss: UnsafeMutablePointer<Double>!
+) -> pente_status {
+    status("pente_trainer_step") { () throws(PenteError) in
+        try withTrainer(trainer) { (trainer) throws(PenteError) in
+            try trainer.sgd.withAll { () throws(PenteError) in
+                let value = try trainer.step(ExampleMatrices(x: x, y: y, sampleWeight: sample_weight))
+                loss?.pointee = value
+            }
+        }
+    }
+}
+
+@_cdecl("pente_trainer_fit") @implementation
+public func pente_trainer_fit(
+    _ trainer: OpaquePointer!, _ x: UnsafePointer<pente_matrix>!, _ y: UnsafePointer<pente_matrix>!,
+    _ options: UnsafePointer<pente_fit_options>!, _ report: UnsafeMutablePointer<pente_fit_report>!
+) -> pente_status {
+    status("pente_trainer_fit") { () throws(PenteError) in
+        try withTrainer(trainer) { (trainer) throws(PenteError) in
+            var chosen = pente_fit_options.defaults
+            if let options {
+                try requireSize(options.pointee.struct_size, of: pente_fit_options.self, "options")
+                chosen = options.pointee
+            }
+            if let report { try requireSize(report.pointee.struct_size, of: pente_fit_report.self, "report") }
+            var losses = Losses()
+            let data = ExampleMatrices(x: x, y: y, sampleWeight: chosen.sample_weight)
+            let summary = try trainer.sgd.withAll { () throws(PenteError) in
+                try trainer.fit(data, chosen, &losses)
+            }
+            losses.copy(0, to: chosen.training_losses)
+            losses.copy(1, to: chosen.validation_losses)
+            report?.pointee = pente_fit_report(
+                struct_size: MemoryLayout<pente_fit_report>.size, epochs: Int64(summary.epochs),
+                best_epoch: Int64(summary.bestEpoch), stop_reason: summary.stopReason.rawValue)
+        }
+    }
+}
+
+extension pente_fit_options {
+    fileprivate static var defaults: pente_fit_options {
+        let options = FitOptions()
+        var defaults = pente_fit_options()
+        defaults.epochs = Int64(options.epochs)
+        defaults.batch_size = Int64(options.batchSize)
+        defaults.shuffle = options.shuffle ? 1 : 0
+        return defaults
+    }
+}
