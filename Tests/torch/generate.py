@@ -1,0 +1,250 @@
+"""Writes Tests/data/torch.safetensors: what PyTorch answers, for tests in any language to compare with.
+
+    python Tests/torch/generate.py        # needs torch, numpy and safetensors, on a processor with FMA
+
+The file's metadata holds one string, "cases": a JSON list of objects. Each has a "kind", a "name" and its options; its
+tensors are called name + "/" + role. Seeds are decimal strings, since a double does not hold 64 bits.
+
+kind      options                        roles, with their shapes
+init      n p bias dtype seed            weight (p, n), bias (p)
+linear    q n p bias dtype               x (q, n), weight (p, n), bias (p), output (q, p), grad_output (q, p),
+                                         grad_x, grad_weight, grad_bias
+mse       q p reduction weighted dtype   prediction, target (q, p), sample_weight (q, 1), grad_output and loss (1, 1)
+                                         (both (q, p) for none), grad_prediction, grad_target
+sgd       steps dtype groups layers      for each layer i: i/weight (p, n), i/bias (p), the given gradients
+                                         i/weight_gradients (steps, p, n), i/bias_gradients (steps, p), and the
+                                         parameters after each step i/weights, i/biases, shaped likewise
+randperm  n seed count                   0, 1, ... count - 1 (n): successive permutations of one generator
+training  q n p bias dtype seed steps    x (q, n), y (q, p), losses (steps), and the parameters after each step
+          momentum ... (as in a group)   weights (steps, p, n), biases (steps, p); the layer starts as init's does
+
+A group's "lr" is a list, one number a step. init, sgd and randperm are to be met bit for bit; the others are rounded
+as MKL happened to on the machine that made them.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+OUTPUT = Path(__file__).parents[1] / "data" / "torch.safetensors"
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+cases: list[dict] = []
+tensors: dict[str, torch.Tensor] = {}
+
+
+def add(kind, label, roles, **options):
+    name = f"{kind}/{label}"
+    assert all(case["name"] != name for case in cases), name
+    cases.append({"kind": kind, "name": name, **options})
+    for role, tensor in roles.items():
+        if tensor is not None:
+            tensors[f"{name}/{role}"] = tensor.detach().clone().contiguous()
+
+
+def linear_layer(n, p, bias, dtype, seed):
+    torch.manual_seed(seed)
+    return torch.nn.Linear(n, p, bias, dtype=DTYPES[dtype])
+
+
+def suffix(bias, dtype):
+    return f"{'bias' if bias else 'nobias'}/{dtype}"
+
+
+def initial_weights():
+    seeds = [0, 1, 42, 2**31 - 1, 2**32 - 1, 2**32 + 7, 2**63 + 5, 2**64 - 1]
+    shapes = [(1, 1), (2, 3), (3, 7), (5, 1), (10, 1), (13, 11), (47, 16), (100, 9)]
+    pairs = list(zip(shapes, seeds)) + [((10, 1), 0), ((10, 1), 1), ((100, 9), 42), ((7, 5), 2**32 + 7), ((7, 5), 7)]
+    for dtype in DTYPES:
+        for bias in (True, False):
+            for (n, p), seed in sorted(set(pairs)):
+                layer = linear_layer(n, p, bias, dtype, seed)
+                add("init", f"{n}x{p}/seed{seed}/{suffix(bias, dtype)}", {"weight": layer.weight, "bias": layer.bias},
+                    n=n, p=p, bias=bias, dtype=dtype, seed=str(seed))
+
+
+def linear():
+    shapes = [(1, 1, 1), (1, 4, 1), (5, 1, 1), (1, 1, 6), (3, 7, 2), (8, 8, 8), (32, 10, 1), (17, 16, 13), (2, 33, 31),
+              (67, 29, 5), (31, 64, 8), (13, 5, 37), (48, 32, 16), (300, 9, 3), (1100, 3, 2)]
+    for dtype in DTYPES:
+        for bias in (True, False):
+            # A layer without bias shares every path but one, so a few shapes do.
+            for q, n, p in shapes if bias else shapes[3:10]:
+                layer = linear_layer(n, p, bias, dtype, q + n + p)
+                x = torch.randn(q, n, dtype=DTYPES[dtype], requires_grad=True)
+                grad_output = torch.randn(q, p, dtype=DTYPES[dtype])
+                output = layer(x)
+                output.backward(grad_output)
+                add("linear", f"{q}x{n}x{p}/{suffix(bias, dtype)}",
+                    {"x": x, "weight": layer.weight, "bias": layer.bias, "output": output, "grad_output": grad_output,
+                     "grad_x": x.grad, "grad_weight": layer.weight.grad,
+                     "grad_bias": layer.bias.grad if bias else None},
+                    q=q, n=n, p=p, bias=bias, dtype=dtype)
+
+
+def mse_loss(prediction, target, v, reduction):
+    """PyTorch's loss, and from its elements the reductions and the weights that it does not have."""
+    if v is None and reduction in ("mean", "sum", "none"):
+        return F.mse_loss(prediction, target, reduction=reduction)
+    squares = F.mse_loss(prediction, target, reduction="none")
+    q, p = squares.shape
+    v = torch.ones(q, 1, dtype=squares.dtype) if v is None else v
+    divisor = {"mean": p * v.sum(), "sum": 1, "none": 1, "batch_mean": v.sum(), "output_mean": p}[reduction]
+    elements = v * squares / divisor
+    return elements if reduction == "none" else elements.sum()
+
+
+def mse():
+    torch.manual_seed(2)
+    for dtype in DTYPES:
+        for q, p in [(1, 1), (7, 1), (5, 3), (37, 2), (11, 9)]:
+            for weighted in (False, True):
+                for reduction in ("mean", "sum", "none", "batch_mean", "output_mean"):
+                    prediction = torch.randn(q, p, dtype=DTYPES[dtype], requires_grad=True)
+                    target = torch.randn(q, p, dtype=DTYPES[dtype], requires_grad=True)
+                    v = torch.rand(q, 1, dtype=DTYPES[dtype]) * 3 if weighted else None
+                    if weighted and q > 1:
+                        v[q // 2] = 0
+                    loss = mse_loss(prediction, target, v, reduction)
+                    grad_output = torch.randn_like(loss)
+                    loss.backward(grad_output)
+                    shape = (q, p) if reduction == "none" else (1, 1)
+                    add("mse", f"{q}x{p}/{reduction}/{'weighted' if weighted else 'plain'}/{dtype}",
+                        {"prediction": prediction, "target": target, "sample_weight": v, "loss": loss.reshape(shape),
+                         "grad_output": grad_output.reshape(shape), "grad_prediction": prediction.grad,
+                         "grad_target": target.grad},
+                        q=q, p=p, reduction=reduction, weighted=weighted, dtype=dtype)
+
+
+STEPS = 12
+SGD_OPTIONS = {
+    "plain": {},
+    "lr": {"lr": 0.3},
+    "lr_zero": {"lr": 0.0, "momentum": 0.9},
+    "lr_one": {"lr": 1.0},
+    "lr_change": {"lr": [0.1] * 5 + [0.013] * 7},
+    "momentum": {"momentum": 0.9},
+    "momentum_one": {"momentum": 1.0},
+    "momentum_lr_change": {"momentum": 0.9, "lr": [0.2 / (1 + step) for step in range(STEPS)]},
+    "dampening": {"momentum": 0.9, "dampening": 0.3},
+    "dampening_one": {"momentum": 0.5, "dampening": 1.0},
+    "dampening_negative": {"momentum": 0.5, "dampening": -0.7},
+    "dampening_alone": {"dampening": 0.3},
+    "weight_decay": {"weight_decay": 0.01},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "maximize": {"maximize": True},
+    "momentum_weight_decay": {"momentum": 0.37, "weight_decay": 1e-4},
+    "momentum_maximize": {"momentum": 0.9, "maximize": True},
+    "weight_decay_maximize": {"weight_decay": 0.1, "maximize": True},
+    "nesterov_weight_decay": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.05},
+    "nesterov_maximize": {"momentum": 0.7, "nesterov": True, "maximize": True},
+    "dampening_weight_decay": {"momentum": 0.8, "dampening": 0.1, "weight_decay": 0.02},
+    "dampening_maximize": {"momentum": 0.8, "dampening": 0.9, "maximize": True},
+    "dampening_all": {"lr": 0.07, "momentum": 0.8, "dampening": 0.2, "weight_decay": 0.02, "maximize": True},
+    "nesterov_all": {"lr": [0.5] * 3 + [0.05] * 9, "momentum": 0.95, "nesterov": True, "weight_decay": 0.02,
+                     "maximize": True},
+}
+
+
+def complete(options):
+    defaults = {"lr": 0.01, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False,
+                "maximize": False}
+    options = {**defaults, **options}
+    return options if isinstance(options["lr"], list) else {**options, "lr": [options["lr"]] * STEPS}
+
+
+def optimizer(groups):
+    """PyTorch's SGD over [(parameters, options)]; foreach=False is the plain loop that its documentation states."""
+    groups = [{"params": parameters, **options, "lr": options["lr"][0]} for parameters, options in groups]
+    return torch.optim.SGD(groups, foreach=False)
+
+
+def sgd_case(label, dtype, groups, layers):
+    """Layers are (n, p, bias, group). The gradients are given, so that each update can be compared bit for bit."""
+    groups = [complete(options) for options in groups]
+    modules = [linear_layer(n, p, bias, dtype, n * p) for n, p, bias, _ in layers]
+    roles = {}
+    for i, module in enumerate(modules):
+        for plural, (role, parameter) in zip(("weights", "biases"), module.named_parameters()):
+            roles[f"{i}/{role}"] = parameter.detach().clone()
+            roles[f"{i}/{role}_gradients"] = torch.randn(STEPS, *parameter.shape, dtype=DTYPES[dtype])
+            roles[f"{i}/{plural}"] = torch.empty(STEPS, *parameter.shape, dtype=DTYPES[dtype])
+    sgd = optimizer([
+        ([parameter for module, (*_, g) in zip(modules, layers) if g == group for parameter in module.parameters()],
+         options) for group, options in enumerate(groups)])
+    for step in range(STEPS):
+        for param_group, options in zip(sgd.param_groups, groups):
+            param_group["lr"] = options["lr"][step]
+        for i, module in enumerate(modules):
+            for role, parameter in module.named_parameters():
+                parameter.grad = roles[f"{i}/{role}_gradients"][step].clone()
+        sgd.step()
+        for i, module in enumerate(modules):
+            for plural, parameter in zip(("weights", "biases"), module.parameters()):
+                roles[f"{i}/{plural}"][step] = parameter.detach()
+    add("sgd", f"{label}/{dtype}", roles, steps=STEPS, dtype=dtype, groups=groups,
+        layers=[{"n": n, "p": p, "bias": bias, "group": group} for n, p, bias, group in layers])
+
+
+def sgd():
+    for dtype in DTYPES:
+        for label, options in SGD_OPTIONS.items():
+            sgd_case(label, dtype, [options], [(7, 3, True, 0)])
+        for label in ("plain", "nesterov_all", "dampening_all"):
+            sgd_case(f"large_{label}", dtype, [SGD_OPTIONS[label]], [(19, 13, False, 0)])
+        sgd_case("layers", dtype, [{"momentum": 0.9}], [(1, 1, True, 0), (5, 4, False, 0), (2, 9, True, 0)])
+        sgd_case("groups", dtype, [{"momentum": 0.9}, {"lr": 0.5, "weight_decay": 0.1}, SGD_OPTIONS["nesterov_all"]],
+                 [(4, 3, True, 0), (3, 5, True, 1), (6, 1, False, 0), (2, 2, True, 2)])
+
+
+def randperm():
+    for n, seeds, count in [(1, (0,), 3), (2, (0, 1), 3), (3, (0, 1), 3), (10, (0, 42, 2**32 + 7), 3),
+                            (442, (0, 2**63 + 5), 3), (1000, (1,), 3), (70000, (0,), 1)]:
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
+            add("randperm", f"{n}/seed{seed}",
+                {str(i): torch.randperm(n, generator=generator).to(torch.int32) for i in range(count)},
+                n=n, seed=str(seed), count=count)
+
+
+def training():
+    steps = 10
+    for dtype in DTYPES:
+        for q, n, p, bias, seed, options in [
+                (32, 10, 1, True, 0, {"lr": 0.05, "momentum": 0.9}),
+                (20, 3, 3, True, 1, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+                (57, 17, 5, False, 42, {"lr": 0.2, "momentum": 0.5, "dampening": 0.1}),
+                (400, 6, 2, True, 3, {"lr": 0.1})]:
+            options = complete(options)
+            layer = linear_layer(n, p, bias, dtype, seed)
+            x = torch.randn(q, n, dtype=DTYPES[dtype])
+            y = x @ torch.randn(n, p, dtype=DTYPES[dtype]) + 0.1 * torch.randn(q, p, dtype=DTYPES[dtype])
+            sgd = optimizer([(list(layer.parameters()), options)])
+            losses, weights, biases = [], [], []
+            for _ in range(steps):
+                sgd.zero_grad()
+                loss = F.mse_loss(layer(x), y)
+                loss.backward()
+                sgd.step()
+                losses.append(loss.detach())
+                weights.append(layer.weight.detach().clone())
+                biases.append(layer.bias.detach().clone() if bias else None)
+            options["lr"] = options["lr"][:steps]
+            add("training", f"{q}x{n}x{p}/{suffix(bias, dtype)}",
+                {"x": x, "y": y, "losses": torch.stack(losses), "weights": torch.stack(weights),
+                 "biases": torch.stack(biases) if bias else None},
+                q=q, n=n, p=p, bias=bias, dtype=dtype, seed=str(seed), steps=steps, **options)
+
+
+if __name__ == "__main__":
+    # Without FMA, PyTorch's kernels round twice where Pente, and PyTorch elsewhere, rounds once.
+    assert torch.backends.cpu.get_cpu_capability() != "DEFAULT", "this processor has no FMA"
+    for make in (initial_weights, linear, mse, sgd, randperm, training):
+        make()
+    OUTPUT.parent.mkdir(exist_ok=True)
+    save_file(tensors, OUTPUT, metadata={"cases": json.dumps(cases)})
+    print(f"{OUTPUT}: {len(cases)} cases, {len(tensors)} tensors, {OUTPUT.stat().st_size:,} bytes, "
+          f"torch {torch.__version__}")
