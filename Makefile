@@ -1,25 +1,111 @@
-# make        builds the shared library into build/lib
+# make        the shared library, in build/lib
 # make run    trains on real data from C, Python and Swift, and compares
-# make test   runs all tests, in C, Swift and Python
+# make test   all tests: Swift, C, Python
+# What is missing on the machine (see tools/setup.sh) is installed first; everything that is made goes to build/ and .build*/.
 
-MAJOR   := 0
 VERSION := $(shell awk '/define PENTE_VERSION_(MAJOR|MINOR|PATCH)/ {printf "%s%s", dot, $$3; dot="."}' include/pente.h)
-SONAME  := libpente.so.$(MAJOR)
+SONAME  := libpente.so.$(firstword $(subst ., ,$(VERSION)))
 LIBRARY := build/lib/libpente.so.$(VERSION)
+SOURCES := Package.swift include/pente.h include/module.modulemap $(shell find Sources -type f)
 SWIFT   ?= swift
-SOURCES := Package.swift $(shell find Sources include -type f)
+PYTHON  := build/venv/bin/python
 
-.PHONY: all lib
+# The examples of all languages add up in the same order, so no compiler may fuse what they add.
+CFLAGS   ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wpedantic -Werror
+EXAMPLE  := -Iinclude $(CFLAGS) $(WARNINGS) -ffp-contract=off
+LINK     := -Lbuild/lib -lpente -Wl,-rpath,'$$ORIGIN/../lib'
+
+.PHONY: all lib run test test-swift test-library test-c test-python test-readme judges clean
 all: lib
 lib: $(LIBRARY)
 
 # Embedded Swift: libc is all that it needs. Everything but pente_* is local, or it would clash in a Swift host.
 $(LIBRARY): $(SOURCES)
-	PENTE_EMBEDDED=1 $(SWIFT) build -c release --product pente --scratch-path .build-embedded -Xswiftc -use-ld=lld \
-	    $(addprefix -Xlinker ,--version-script=$(CURDIR)/Sources/PenteC/exports.map -soname=$(SONAME) --gc-sections \
-	    --icf=all --no-undefined --wrap=posix_memalign --wrap=free)
-	@mkdir -p build/lib
-	cp .build-embedded/release/libpente.so $@
-	strip --strip-unneeded $@
-	ln -sf $(notdir $@) build/lib/$(SONAME)
+	PENTE_EMBEDDED=1 $(SWIFT) build -c release --product pente --scratch-path .build-embedded --disable-local-rpath \
+	    -Xswiftc -use-ld=lld -Xswiftc -no-toolchain-stdlib-rpath $(addprefix -Xlinker , \
+	    --version-script=$(CURDIR)/Sources/PenteC/exports.map -soname=$(SONAME) --gc-sections --icf=all --no-undefined \
+	    --wrap=posix_memalign --wrap=free)
+	@mkdir -p $(@D)
+	strip --strip-unneeded -o $@ .build-embedded/release/libpente.so
+	ln -sf $(@F) build/lib/$(SONAME)
 	ln -sf $(SONAME) build/lib/libpente.so
+
+# ---- Setting up -----------------------------------------------------------------------------------------------------
+
+build/setup.stamp: tools/setup.sh
+	tools/setup.sh
+	@mkdir -p $(@D) && touch $@
+
+build/venv/stamp: build/setup.stamp tools/requirements.txt
+	python3 -m venv build/venv
+	$(PYTHON) -m pip install --quiet --upgrade -r tools/requirements.txt
+	touch $@
+
+build/venv/pente.stamp: build/venv/stamp $(LIBRARY) $(shell find bindings/python/pente bindings/python/extension -type f -name '*.[chip]*') \
+    bindings/python/setup.py bindings/python/pyproject.toml
+	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall bindings/python
+	touch $@
+
+# PyTorch, for the tests that compare with it live; they are skipped without.
+judges: build/venv/stamp
+	$(PYTHON) -m pip install --quiet torch safetensors
+
+# ---- The main job ---------------------------------------------------------------------------------------------------
+
+build/bin/%-c: bindings/c/%.c bindings/c/table.c bindings/c/table.h $(LIBRARY) build/setup.stamp
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(EXAMPLE) $< bindings/c/table.c -o $@ $(LINK) -lm
+
+build/bin/%-cpp: bindings/c/%.c bindings/c/table.c bindings/c/table.h $(LIBRARY) build/setup.stamp
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 $(EXAMPLE) -x c++ $< bindings/c/table.c -o $@ $(LINK) -lm
+
+build/bin/%-swift: $(SOURCES) $(wildcard bindings/swift/*/*.swift)
+	@mkdir -p $(@D)
+	$(SWIFT) build -c release --product $*-swift
+	cp .build/release/$*-swift $@
+
+run: build/bin/train-c build/bin/train-swift build/venv/pente.stamp
+	$(PYTHON) tools/run_examples.py
+
+# ---- Tests ----------------------------------------------------------------------------------------------------------
+
+test: test-library test-swift test-c test-python test-readme
+	@echo "all tests passed"
+
+test-swift: build/setup.stamp
+	$(SWIFT) test -c release
+
+test-library: $(LIBRARY) build/setup.stamp
+	Tests/PenteCTests/check_library.sh
+	Tests/PenteCTests/check_header.sh
+	tools/check_levels.sh .build-embedded/release/libpente.so
+
+VALGRIND := valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite,possible --error-exitcode=9
+C_TESTS  := linear mse sgd trainer fit gradcheck arguments allocation threads fork
+C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c)
+C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c special_cases.c)
+
+build/tests/test_%: Tests/PenteCTests/test_%.c $(C_COMMON) $(C_CASES) $(wildcard Tests/PenteCTests/*.h) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) $(if $(filter arguments,$*),$(C_CASES)) -o $@ \
+	    $(LINK) -lcmocka -lpthread -ldl -lm
+
+test-c: $(addprefix build/tests/test_,$(C_TESTS)) $(foreach l,c cpp,build/bin/loop-$l build/bin/train-$l)
+	for test in $(C_TESTS); do build/tests/test_$$test || exit 1; done
+	for test in $(filter-out allocation,$(C_TESTS)); do $(VALGRIND) build/tests/test_$$test || exit 1; done
+	for program in loop-c train-c loop-cpp train-cpp; do \
+	    $(VALGRIND) build/bin/$$program data/linnerud.csv 3 build/$$program.txt || exit 1; done
+	cmp build/loop-c.txt build/loop-cpp.txt
+	cmp build/train-c.txt build/train-cpp.txt
+
+test-python: build/venv/pente.stamp
+	$(PYTHON) -m pytest -q bindings/python/tests
+
+# What the README shows is what the tests run.
+test-readme: build/setup.stamp
+	python3 tools/check_readme.py
+
+clean:
+	rm -rf build .build .build-embedded

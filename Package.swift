@@ -12,12 +12,12 @@ let libm: [LinkerSetting] = isEmbedded ? [] : [.linkedLibrary("m")]
 
 // The kernels' one source, compiled again for each level of processor that the library chooses from at run time.
 #if arch(x86_64)
-let levels = [
-    "PenteKernelsAVX2": ["-march=haswell"],
-    "PenteKernelsAVX512": ["-march=skylake-avx512", "-mprefer-vector-width=512"],
-]
+    let levels = [
+        "PenteKernelsAVX2": ["-march=haswell"],
+        "PenteKernelsAVX512": ["-march=skylake-avx512", "-mprefer-vector-width=512"],
+    ]
 #else
-let levels: [String: [String]] = [:]
+    let levels: [String: [String]] = [:]
 #endif
 let levelTargets = levels.sorted { $0.key < $1.key }.map { name, flags in
     Target.target(
@@ -45,7 +45,7 @@ let package = Package(
         .target(name: "ExampleTable", dependencies: ["Pente"], path: "bindings/swift/table"),
         .executableTarget(name: "loop-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/loop"),
         .executableTarget(name: "train-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/train"),
-        .testTarget(name: "PenteTests", dependencies: ["Pente"]),
+        .testTarget(name: "PenteTests", dependencies: ["Pente", "PenteKernels", "PenteSystem"]),
     ] + levelTargets,
     swiftLanguageModes: [.v6]
 )

@@ -34,7 +34,9 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
     package func partial(at offset: Int) -> UnsafeMutablePointer<Element> { partial.base + offset }
 
     package mutating func endBlock() {
-        if isWide { Element.perform(.accumulate(Accumulation(.widen(partial.base, to: wide.base), count: partial.count))) }
+        if isWide {
+            Element.perform(.accumulate(Accumulation(.widen(partial.base, to: wide.base), count: partial.count)))
+        }
     }
 
     /// Adds the batch's gradients to the parameters'.

@@ -52,12 +52,13 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     /// 1 × outputs, a copy; nil for a layer without bias.
     public var bias: Matrix<Element>? { biasParameter?.value }
 
-    /// As many rows of X as fit half of a second-level cache of 512 KB; more for a wide product, where adding up
-    /// the blocks' partial gradients would else cost as much as computing them.
+    /// As many rows of X as fit half of a second-level cache of 512 KB, and few enough that float32 adds them up
+    /// well; more for a wide product, where adding up the blocks' partial gradients would else cost too much.
     package override var rowsPerBlock: Int {
+        if outputs > 16 { return 512 }
+        let unit = SquaredError<Element>.rowsPerBlock
         let fitting = (1 << 18) / MemoryLayout<Element>.size / inputs
-        let least = outputs > 16 ? 512 : 64
-        return max(least, min(fitting / SquaredError<Element>.rowsPerBlock * SquaredError<Element>.rowsPerBlock, 1024))
+        return min(max(fitting / unit, 1), 4) * unit
     }
 
     package override func computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) {
@@ -71,10 +72,12 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         let gradWeight = MutableMatrixView(partials.partial(at: 0), rows: outputs, columns: inputs)
         Element.perform(.product(Product(gradWeight: gradWeight, gradOutput: gradOutput, x: x)))
         if biasParameter != nil {
-            Element.perform(.columnSums(ColumnSums(partials.partial(at: weightParameter.count), gradOutput: gradOutput)))
+            Element.perform(
+                .columnSums(ColumnSums(partials.partial(at: weightParameter.count), gradOutput: gradOutput)))
         }
         if let gradInput {
-            Element.perform(.product(Product(gradInput: gradInput, gradOutput: gradOutput, weight: weightParameter.view)))
+            Element.perform(
+                .product(Product(gradInput: gradInput, gradOutput: gradOutput, weight: weightParameter.view)))
         }
     }
 }

@@ -37,7 +37,8 @@ public struct SGDOptions: Sendable, Equatable {
         if nesterov && (momentum == 0 || dampening != 0) {
             throw PenteError(
                 .invalidArgument,
-                "nesterov wants a momentum above 0 and no dampening, but momentum is \(momentum) and dampening is \(dampening)")
+                "nesterov wants a momentum above 0 and no dampening, but momentum is \(momentum) and dampening is \(dampening)"
+            )
         }
     }
 }

@@ -1,8 +1,8 @@
 import PenteKernels
 import PenteSystem
 #if arch(x86_64)
-import PenteKernelsAVX2
-import PenteKernelsAVX512
+    import PenteKernelsAVX2
+    import PenteKernelsAVX512
 #endif
 
 /// The number type of a layer and of all that it meets: `Float` or `Double`.
@@ -10,21 +10,21 @@ public protocol Scalar: KernelScalar {
     /// "float32" or "float64".
     static var dtypeName: StaticString { get }
     /// The highest level of kernels that this processor runs is chosen at each call.
-    static func perform(_ operation: Operation<Self>)
+    static func perform(_ operation: KernelOperation<Self>)
 }
 
 extension Float: Scalar {
     public static var dtypeName: StaticString { "float32" }
 
-    public static func perform(_ operation: Operation<Float>) {
+    public static func perform(_ operation: KernelOperation<Float>) {
         #if arch(x86_64)
-        switch pente_processor_level() {
-        case 2: performAVX512(operation)
-        case 1: performAVX2(operation)
-        default: performBaseline(operation)
-        }
+            switch pente_processor_level() {
+            case 2: performAVX512(operation)
+            case 1: performAVX2(operation)
+            default: performBaseline(operation)
+            }
         #else
-        performBaseline(operation)
+            performBaseline(operation)
         #endif
     }
 }
@@ -32,15 +32,15 @@ extension Float: Scalar {
 extension Double: Scalar {
     public static var dtypeName: StaticString { "float64" }
 
-    public static func perform(_ operation: Operation<Double>) {
+    public static func perform(_ operation: KernelOperation<Double>) {
         #if arch(x86_64)
-        switch pente_processor_level() {
-        case 2: performAVX512(operation)
-        case 1: performAVX2(operation)
-        default: performBaseline(operation)
-        }
+            switch pente_processor_level() {
+            case 2: performAVX512(operation)
+            case 1: performAVX2(operation)
+            default: performBaseline(operation)
+            }
         #else
-        performBaseline(operation)
+            performBaseline(operation)
         #endif
     }
 }

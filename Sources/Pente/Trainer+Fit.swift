@@ -186,9 +186,10 @@ extension Trainer {
         var total = 0.0
         var rows = 0.0
         while let batch = batches.next() {
-            let weight = try batch.sampleWeight.map { (weights) throws(PenteError) in
-                (0..<batch.count).reduce(0.0) { $0 + Double(weights.base[$1 &* weights.rowStride]) }
-            } ?? Double(batch.count)
+            let weight =
+                try batch.sampleWeight.map { (weights) throws(PenteError) in
+                    (0..<batch.count).reduce(0.0) { $0 + Double(weights.base[$1 &* weights.rowStride]) }
+                } ?? Double(batch.count)
             if weight == 0 { continue }  // nothing to learn from, and a mean over nothing
             guard let loss = try step(batch, shouldStop: shouldStop) else { return nil }
             total += mse.isMeanOverRows ? loss * weight : loss

@@ -83,12 +83,15 @@ package struct Examples<Element: Scalar> {
 
 extension Trainer {
     /// Throws unless the examples fit the layer.
-    package func require(_ examples: Examples<Element>, _ x: StaticString = "x", _ y: StaticString = "y") throws(PenteError) {
+    package func require(_ examples: Examples<Element>, _ x: StaticString = "x", _ y: StaticString = "y")
+        throws(PenteError)
+    {
         try layer.requireInput(examples.x, x)
         guard examples.y.rows == examples.count, examples.y.columns == layer.outputs else {
             throw PenteError(
                 .shapeMismatch,
-                "\(y) is \(examples.y.rows, examples.y.columns), but the layer gives \(examples.count, layer.outputs) for an \(x) of \(examples.count, examples.x.columns)")
+                "\(y) is \(examples.y.rows, examples.y.columns), but the layer gives \(examples.count, layer.outputs) for an \(x) of \(examples.count, examples.x.columns)"
+            )
         }
     }
 
@@ -112,7 +115,9 @@ extension Trainer {
     }
 
     /// The loss of the layer as it is; nil if `shouldStop` says so.
-    package func evaluate(_ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool) throws(PenteError) -> Double? {
+    package func evaluate(_ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool) throws(PenteError)
+        -> Double?
+    {
         let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
         let divisor = mse.divisor(rows: rows, columns: layer.outputs)
         return try forEachBlock(examples, scale: nil, shouldStop: shouldStop).map { $0 / divisor }
@@ -152,6 +157,7 @@ extension Trainer {
     private func notFinite(_ loss: Double) -> PenteError {
         PenteError(
             .notFinite,
-            "the loss is \(loss), which is not a finite \(Element.dtypeName); usual causes are features that are not scaled, a large lr (it is \(sgd.groups[0].options.lr)), or NaN in the data")
+            "the loss is \(loss), which is not a finite \(Element.dtypeName); usual causes are features that are not scaled, a large lr (it is \(sgd.groups[0].options.lr)), or NaN in the data"
+        )
     }
 }

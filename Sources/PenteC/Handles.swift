@@ -100,8 +100,8 @@ struct Slot {
             if state.isWritten || access == .write && state.isInUse || state.isFullyRead { return .busy }
             let next = state.bits &+ (access == .write ? SlotState.writer : SlotState.reader)
             if memory.pointee.state.compareExchange(
-                expected: state.bits, desired: next, ordering: .acquiringAndReleasing).exchanged
-            {
+                expected: state.bits, desired: next, ordering: .acquiringAndReleasing
+            ).exchanged {
                 return .begun
             }
         }
@@ -177,8 +177,8 @@ enum HandleTable {
             if !SlotState(bits: state).isOf(token) { throw stale(name, kind) }
             let next = state &+ SlotState.generation &- SlotState.holder
             if slot.memory.pointee.state.compareExchange(
-                expected: state, desired: next, ordering: .acquiringAndReleasing).exchanged
-            {
+                expected: state, desired: next, ordering: .acquiringAndReleasing
+            ).exchanged {
                 return slot.releaseIfUnused(SlotState(bits: next))
             }
         }

@@ -52,7 +52,9 @@ public func pente_layer_free(_ layer: OpaquePointer!) -> pente_status {
 }
 
 @_cdecl("pente_layer_get_info") @implementation
-public func pente_layer_get_info(_ layer: OpaquePointer!, _ info: UnsafeMutablePointer<pente_layer_info>!) -> pente_status {
+public func pente_layer_get_info(_ layer: OpaquePointer!, _ info: UnsafeMutablePointer<pente_layer_info>!)
+    -> pente_status
+{
     status("pente_layer_get_info") { () throws(PenteError) in
         try withLayer(layer, .read) { (layer) throws(PenteError) in
             let info = try require(info, "info")
@@ -138,7 +140,8 @@ public func pente_layer_zero_gradients(_ layer: OpaquePointer!) -> pente_status 
 }
 
 @_cdecl("pente_context_new") @implementation
-public func pente_context_new(_ layer: OpaquePointer!, _ context: UnsafeMutablePointer<OpaquePointer?>!) -> pente_status {
+public func pente_context_new(_ layer: OpaquePointer!, _ context: UnsafeMutablePointer<OpaquePointer?>!) -> pente_status
+{
     status("pente_context_new") { () throws(PenteError) in
         try withLayer(layer, .read) { (layer) throws(PenteError) in
             let context = try require(context, "context")

@@ -11,7 +11,9 @@ class LayerResource: Resource {
     func makeContext() -> ContextResource { fatalError() }
 
     /// Copies a parameter or its gradient from or to the caller's matrix.
-    func copy(_ part: ParameterPart, _ name: String, to value: UnsafePointer<pente_matrix>?) throws(PenteError) { fatalError() }
+    func copy(_ part: ParameterPart, _ name: String, to value: UnsafePointer<pente_matrix>?) throws(PenteError) {
+        fatalError()
+    }
     func set(_ name: String, from value: UnsafePointer<pente_matrix>?) throws(PenteError) { fatalError() }
     func view(_ part: ParameterPart, _ name: String) throws(PenteError) -> pente_matrix { fatalError() }
 
@@ -60,7 +62,8 @@ final class TypedLayer<Element: Scalar>: LayerResource {
 
     override func parameterName(_ index: Int64) throws(PenteError) -> String {
         guard index >= 0, index < layer.parameters.count else {
-            throw PenteError(.invalidArgument, "index is \(index), but the layer has \(layer.parameters.count) parameters")
+            throw PenteError(
+                .invalidArgument, "index is \(index), but the layer has \(layer.parameters.count) parameters")
         }
         return layer.parameters[Int(index)].name
     }
@@ -81,7 +84,8 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         return part == .values ? parameter.view : parameter.gradientView
     }
 
-    override func copy(_ part: ParameterPart, _ name: String, to value: UnsafePointer<pente_matrix>?) throws(PenteError) {
+    override func copy(_ part: ParameterPart, _ name: String, to value: UnsafePointer<pente_matrix>?) throws(PenteError)
+    {
         let source = try matrix(part, name)
         let output = try value.output("value", of: Element.self)
         try requireSameShape(output.view.readOnly, source, name)

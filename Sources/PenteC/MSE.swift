@@ -40,7 +40,9 @@ extension Output {
     }
 }
 
-private func forward<Element: Scalar>(_ mse: MSE, _ matrices: LossMatrices, of _: Element.Type) throws(PenteError) -> Double {
+private func forward<Element: Scalar>(_ mse: MSE, _ matrices: LossMatrices, of _: Element.Type) throws(PenteError)
+    -> Double
+{
     let inputs = try matrices.inputs(mse, of: Element.self)
     return mse.forward(inputs)
 }

@@ -1,69 +1,69 @@
 #if hasFeature(Embedded)
-import PenteSystem
-import Synchronization
+    import PenteSystem
+    import Synchronization
 
-// Swift's own small objects (classes, arrays, strings) come from posix_memalign, whose failure it answers with a trap.
-// The linker puts the two functions below in the place of posix_memalign and free (--wrap, see the Makefile): when there
-// is no memory, small objects come from a reserve, and `Reserve.isSpent` lets the next call say so in time.
+    // Swift's own small objects (classes, arrays, strings) come from posix_memalign, whose failure it answers with a trap.
+    // The linker puts the two functions below in the place of posix_memalign and free (--wrap, see the Makefile): when there
+    // is no memory, small objects come from a reserve, and `Reserve.isSpent` lets the next call say so in time.
 
-enum Reserve {
-    private static let capacity = 1 << 16
-    /// How many blocks are taken, and, below 32 bits, how many bytes are used up; these come back with the last block.
-    private static let state = Atomic<UInt64>(0)
+    enum Reserve {
+        private static let capacity = 1 << 16
+        /// How many blocks are taken, and, below 32 bits, how many bytes are used up; these come back with the last block.
+        private static let state = Atomic<UInt64>(0)
 
-    private static var base: UnsafeMutableRawPointer { UnsafeMutableRawPointer(pente_reserve()) }
+        private static var base: UnsafeMutableRawPointer { UnsafeMutableRawPointer(pente_reserve()) }
 
-    fileprivate static func take(_ size: Int, _ alignment: Int) -> UnsafeMutableRawPointer? {
-        while true {
-            let before = state.load(ordering: .acquiring)
-            let start = (Int(before & 0xffff_ffff) &+ alignment &- 1) & ~(alignment &- 1)
-            guard alignment <= 64, size <= capacity &- start else { return nil }
-            let after = ((before >> 32) &+ 1) << 32 | UInt64(start &+ size)
-            if state.compareExchange(expected: before, desired: after, ordering: .acquiringAndReleasing).exchanged {
-                return base + start
+        fileprivate static func take(_ size: Int, _ alignment: Int) -> UnsafeMutableRawPointer? {
+            while true {
+                let before = state.load(ordering: .acquiring)
+                let start = (Int(before & 0xffff_ffff) &+ alignment &- 1) & ~(alignment &- 1)
+                guard alignment <= 64, size <= capacity &- start else { return nil }
+                let after = ((before >> 32) &+ 1) << 32 | UInt64(start &+ size)
+                if state.compareExchange(expected: before, desired: after, ordering: .acquiringAndReleasing).exchanged {
+                    return base + start
+                }
             }
+        }
+
+        /// Takes a block back, if it is of the reserve.
+        fileprivate static func putBack(_ block: UnsafeMutableRawPointer) -> Bool {
+            guard block >= base, block < base + capacity else { return false }
+            while true {
+                let before = state.load(ordering: .acquiring)
+                let blocks = (before >> 32) &- 1
+                let after = blocks == 0 ? 0 : blocks << 32 | before & 0xffff_ffff
+                if state.compareExchange(expected: before, desired: after, ordering: .acquiringAndReleasing).exchanged {
+                    return true
+                }
+            }
+        }
+
+        /// Part of the reserve is taken, and there still is no memory.
+        static var isSpent: Bool {
+            if state.load(ordering: .relaxed) == 0 { return false }
+            guard let probe = malloc(4096) else { return true }
+            free(probe)
+            return false
         }
     }
 
-    /// Takes a block back, if it is of the reserve.
-    fileprivate static func putBack(_ block: UnsafeMutableRawPointer) -> Bool {
-        guard block >= base, block < base + capacity else { return false }
-        while true {
-            let before = state.load(ordering: .acquiring)
-            let blocks = (before >> 32) &- 1
-            let after = blocks == 0 ? 0 : blocks << 32 | before & 0xffff_ffff
-            if state.compareExchange(expected: before, desired: after, ordering: .acquiringAndReleasing).exchanged {
-                return true
-            }
-        }
+    @_cdecl("__wrap_posix_memalign")
+    public func wrappedPosixMemalign(
+        _ block: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ alignment: Int, _ size: Int
+    ) -> Int32 {
+        let status = __real_posix_memalign(block, alignment, size)
+        if status == 0 { return 0 }
+        block.pointee = Reserve.take(size, alignment)
+        return block.pointee == nil ? status : 0
     }
 
-    /// Part of the reserve is taken, and there still is no memory.
-    static var isSpent: Bool {
-        if state.load(ordering: .relaxed) == 0 { return false }
-        guard let probe = malloc(4096) else { return true }
-        free(probe)
-        return false
+    @_cdecl("__wrap_free")
+    public func wrappedFree(_ block: UnsafeMutableRawPointer?) {
+        if let block, Reserve.putBack(block) { return }
+        __real_free(block)
     }
-}
-
-@_cdecl("__wrap_posix_memalign")
-public func wrappedPosixMemalign(
-    _ block: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ alignment: Int, _ size: Int
-) -> Int32 {
-    let status = __real_posix_memalign(block, alignment, size)
-    if status == 0 { return 0 }
-    block.pointee = Reserve.take(size, alignment)
-    return block.pointee == nil ? status : 0
-}
-
-@_cdecl("__wrap_free")
-public func wrappedFree(_ block: UnsafeMutableRawPointer?) {
-    if let block, Reserve.putBack(block) { return }
-    __real_free(block)
-}
 #else
-enum Reserve {
-    static var isSpent: Bool { false }
-}
+    enum Reserve {
+        static var isSpent: Bool { false }
+    }
 #endif

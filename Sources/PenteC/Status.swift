@@ -40,13 +40,17 @@ func status(_ function: StaticString, _ body: () throws(PenteError) -> Void) -> 
     }
 }
 
+private func isInsideCharacter(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
+
 /// Cuts the message where it would not fit, between two characters.
 private func record(_ message: String) {
     let buffer = pente_message()!
     var length = 0
     for byte in message.utf8 {
         if length == Int(PENTE_MESSAGE_CAPACITY) - 1 {
-            while length > 0 && UInt8(bitPattern: buffer[length]) & 0xc0 == 0x80 { length -= 1 }
+            if isInsideCharacter(byte) {
+                repeat { length -= 1 } while isInsideCharacter(UInt8(bitPattern: buffer[length]))
+            }
             break
         }
         buffer[length] = CChar(bitPattern: byte)
@@ -66,6 +70,7 @@ func requireSize<Struct>(_ size: Int, of _: Struct.Type, _ name: StaticString) t
     if size != MemoryLayout<Struct>.size {
         throw PenteError(
             .invalidArgument,
-            "\(name) has struct_size \(size), but this library knows \(MemoryLayout<Struct>.size); start from its _INIT macro")
+            "\(name) has struct_size \(size), but this library knows \(MemoryLayout<Struct>.size); start from its _INIT macro"
+        )
     }
 }

@@ -12,7 +12,9 @@ class TrainerResource: Resource {
     }
 
     fileprivate func step(_ data: ExampleMatrices) throws(PenteError) -> Double { fatalError() }
-    fileprivate func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError) -> FitSummary {
+    fileprivate func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses)
+        throws(PenteError) -> FitSummary
+    {
         fatalError()
     }
 
@@ -78,7 +80,9 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
         try trainer.step(data.examples(for: trainer.layer), shouldStop: { _ in false })!
     }
 
-    override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError) -> FitSummary {
+    override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError)
+        -> FitSummary
+    {
         let examples = try data.examples(for: trainer.layer)
         if (options.validation_x == nil) != (options.validation_y == nil) {
             throw PenteError(.invalidArgument, "validation_x and validation_y go together, but one of them is NULL")

@@ -8,7 +8,9 @@ extension Scalar {
 
 extension UnsafePointer<pente_matrix>? {
     /// The caller's matrix as a view of `Element`, or what is wrong with it.
-    func view<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError) -> MatrixView<Element> {
+    func view<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError)
+        -> MatrixView<Element>
+    {
         let matrix = try require(self, name).pointee
         let (rows, columns, rowStride) = (Int(matrix.rows), Int(matrix.columns), Int(matrix.row_stride))
         guard rows >= 1, columns >= 1 else {
@@ -24,7 +26,8 @@ extension UnsafePointer<pente_matrix>? {
         let address = UInt(bitPattern: matrix.data)
         if overflow || overflow2 || overflow3 || address.addingReportingOverflow(UInt(bytes)).overflow {
             throw PenteError(
-                .invalidArgument, "\(name) is \(rows, columns) with a row_stride of \(rowStride): more than memory can hold")
+                .invalidArgument,
+                "\(name) is \(rows, columns) with a row_stride of \(rowStride): more than memory can hold")
         }
         guard let data = matrix.data else { throw PenteError(.invalidArgument, "\(name) has data NULL") }
         if address % UInt(MemoryLayout<Element>.alignment) != 0 {
@@ -37,15 +40,21 @@ extension UnsafePointer<pente_matrix>? {
     }
 
     /// The same, if it is not NULL.
-    func viewIfAny<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError) -> MatrixView<Element>? {
+    func viewIfAny<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError)
+        -> MatrixView<Element>?
+    {
         self == nil ? nil : try view(name)
     }
 
-    func output<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError) -> Output<Element> {
+    func output<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError) -> Output<
+        Element
+    > {
         Output(try view(name), name)
     }
 
-    func outputIfAny<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError) -> Output<Element>? {
+    func outputIfAny<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError)
+        -> Output<Element>?
+    {
         self == nil ? nil : try output(name)
     }
 

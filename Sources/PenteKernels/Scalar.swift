@@ -1,10 +1,10 @@
 import PenteVectors
 
 #if hasFeature(Embedded)
-/// The standard library's SIMD wants its scalars to be Codable, which Embedded Swift does not have.
-public typealias VectorScalar = SIMDScalar
+    /// The standard library's SIMD wants its scalars to be Codable, which Embedded Swift does not have.
+    public typealias VectorScalar = SIMDScalar
 #else
-public typealias VectorScalar = SIMDScalar & Codable
+    public typealias VectorScalar = SIMDScalar & Codable
 #endif
 
 /// A number type that the kernels compute in: `Float` or `Double`.

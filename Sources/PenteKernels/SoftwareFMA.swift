@@ -31,13 +31,13 @@ func roundToOdd(_ sum: Double, _ error: Double) -> Double {
     return Double(bitPattern: (error > 0) == (sum > 0) ? sum.bitPattern + 1 : sum.bitPattern - 1)
 }
 
-func softwareFMA(_ a: Float, _ b: Float, _ c: Float) -> Float {
+package func softwareFMA(_ a: Float, _ b: Float, _ c: Float) -> Float {
     let (sum, error) = twoSum(Double(a) * Double(b), Double(c))
     return Float(roundToOdd(sum, error))
 }
 
 /// Correctly rounded, but for results below the normal range, where it may be one unit off.
-func softwareFMA(_ a: Double, _ b: Double, _ c: Double) -> Double {
+package func softwareFMA(_ a: Double, _ b: Double, _ c: Double) -> Double {
     guard a.isFinite, b.isFinite, c.isFinite, a != 0, b != 0, c != 0 else { return a * b + c }
     // With factors in 1..<2 nothing can overflow on the way; c far above or below the product only breaks ties.
     let exponent = a.exponent + b.exponent
@@ -55,9 +55,9 @@ func softwareFMA(_ a: Double, _ b: Double, _ c: Double) -> Double {
 }
 
 #if hasFeature(Embedded)
-@_cdecl("fmaf")
-public func fmaf(_ a: Float, _ b: Float, _ c: Float) -> Float { softwareFMA(a, b, c) }
+    @_cdecl("fmaf")
+    public func fmaf(_ a: Float, _ b: Float, _ c: Float) -> Float { softwareFMA(a, b, c) }
 
-@_cdecl("fma")
-public func fma(_ a: Double, _ b: Double, _ c: Double) -> Double { softwareFMA(a, b, c) }
+    @_cdecl("fma")
+    public func fma(_ a: Double, _ b: Double, _ c: Double) -> Double { softwareFMA(a, b, c) }
 #endif

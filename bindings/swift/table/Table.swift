@@ -28,7 +28,8 @@ public struct Table {
         }
         for column in 0..<columns { Table.standardise(&rows, column) }
         let features = columns - targets
-        x = try Matrix(rows: rows.count, columns: features, elements: rows.flatMap { $0[..<features].map { Float($0) } })
+        x = try Matrix(
+            rows: rows.count, columns: features, elements: rows.flatMap { $0[..<features].map { Float($0) } })
         y = try Matrix(rows: rows.count, columns: targets, elements: rows.flatMap { $0[features...].map { Float($0) } })
     }
 

@@ -2,7 +2,7 @@
 ///
 /// Everything below `run` is inlined into the module that calls it, and so compiled for that module's processor;
 /// nothing of it may be emitted as a function of its own, which another module could then share.
-public enum Operation<T: KernelScalar>: BitwiseCopyable {
+public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
     case forward(Forward<T>)
     case product(Product<T>)
     case columnSums(ColumnSums<T>)
@@ -27,20 +27,20 @@ public enum Operation<T: KernelScalar>: BitwiseCopyable {
 
 /// The kernels for any processor of this architecture.
 @inline(never) @export(interface)
-public func performBaseline(_ operation: Operation<Float>) {
+public func performBaseline(_ operation: KernelOperation<Float>) {
     #if arch(x86_64)
-    // Without the instruction a fused multiply-add is a call: small matters more than fast.
-    operation.run(dot: Tile<1, 1>.self, outer: Tile<1, 1>.self)
+        // Without the instruction a fused multiply-add is a call: small matters more than fast.
+        operation.run(dot: Tile<1, 1>.self, outer: Tile<1, 1>.self)
     #else
-    operation.run(dot: Tile<2, 2>.self, outer: Tile<4, 1>.self)
+        operation.run(dot: Tile<2, 2>.self, outer: Tile<4, 1>.self)
     #endif
 }
 
 @inline(never) @export(interface)
-public func performBaseline(_ operation: Operation<Double>) {
+public func performBaseline(_ operation: KernelOperation<Double>) {
     #if arch(x86_64)
-    operation.run(dot: Tile<1, 1>.self, outer: Tile<1, 1>.self)
+        operation.run(dot: Tile<1, 1>.self, outer: Tile<1, 1>.self)
     #else
-    operation.run(dot: Tile<2, 2>.self, outer: Tile<4, 1>.self)
+        operation.run(dot: Tile<2, 2>.self, outer: Tile<4, 1>.self)
     #endif
 }

@@ -1,0 +1,142 @@
+import Foundation
+import Pente
+import PenteKernels
+import Testing
+
+#if arch(x86_64)
+    import PenteKernelsAVX2
+    import PenteKernelsAVX512
+    import PenteSystem
+#endif
+
+/// The same numbers in every run (Steele, Lea and Flood, 2014).
+private struct SplitMix: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}
+
+@Suite struct KernelTests {
+    /// Levels of kernels that this processor runs, by what performs an operation.
+    static let floatLevels: [@Sendable (KernelOperation<Float>) -> Void] = {
+        var levels: [@Sendable (KernelOperation<Float>) -> Void] = [{ performBaseline($0) }]
+        #if arch(x86_64)
+            if pente_processor_level() >= 1 { levels.append { performAVX2($0) } }
+            if pente_processor_level() >= 2 { levels.append { performAVX512($0) } }
+        #endif
+        return levels
+    }()
+
+    static let doubleLevels: [@Sendable (KernelOperation<Double>) -> Void] = {
+        var levels: [@Sendable (KernelOperation<Double>) -> Void] = [{ performBaseline($0) }]
+        #if arch(x86_64)
+            if pente_processor_level() >= 1 { levels.append { performAVX2($0) } }
+            if pente_processor_level() >= 2 { levels.append { performAVX512($0) } }
+        #endif
+        return levels
+    }()
+
+    static let shapes = [
+        (1, 1, 1), (1, 4, 1), (5, 1, 1), (3, 7, 2), (4, 16, 4), (9, 33, 5), (32, 10, 1), (67, 29, 5), (31, 64, 8),
+        (13, 5, 37), (65, 130, 7), (200, 17, 3),
+    ]
+
+    @Test(arguments: shapes)
+    func everyLevelGivesTheSameBits(_ q: Int, _ n: Int, _ p: Int) throws {
+        try check(q, n, p, Self.floatLevels)
+        try check(q, n, p, Self.doubleLevels)
+    }
+
+    private func check<T: Scalar>(_ q: Int, _ n: Int, _ p: Int, _ levels: [@Sendable (KernelOperation<T>) -> Void])
+        throws
+    {
+        let results = try levels.map { try run(q, n, p, $0) }
+        for result in results {
+            for (ours, first) in zip(result, results[0]) { #expect(ours == first) }
+        }
+    }
+
+    /// A matrix whose memory kernels may write.
+    private final class Memory<T: Scalar> {
+        let view: MutableMatrixView<T>
+
+        init(_ matrix: Matrix<T>) {
+            let count = matrix.rows * matrix.columns
+            let base = UnsafeMutablePointer<T>.allocate(capacity: count)
+            base.initialize(from: matrix.elements, count: count)
+            view = MutableMatrixView(base, rows: matrix.rows, columns: matrix.columns)
+        }
+
+        deinit { view.base.deallocate() }
+
+        var bits: [UInt64] {
+            (0..<view.rows * view.columns).map { Double(view.base[$0]).bitPattern }
+        }
+    }
+
+    /// Every operation on the same numbers, at one level.
+    private func run<T: Scalar>(
+        _ q: Int, _ n: Int, _ p: Int, _ perform: (KernelOperation<T>) -> Void
+    ) throws -> [[UInt64]] {
+        func memory(_ rows: Int, _ columns: Int, _ seed: UInt64) throws -> Memory<T> {
+            Memory(try random(rows, columns, seed: seed))
+        }
+        let x = try memory(q, n, 1), weight = try memory(p, n, 2), gradOutput = try memory(q, p, 3)
+        let bias = try memory(1, p, 4), sampleWeight = try memory(q, 1, 5), y = try memory(q, p, 6)
+        let gradInput = try memory(q, n, 7), gradWeight = try memory(p, n, 8), gradBias = try memory(1, p, 9)
+        let gradPrediction = try memory(q, p, 10), momentum = try memory(p, n, 11)
+        let g = gradOutput.view.readOnly
+        var total = 0.0
+        perform(.forward(Forward(x: x.view.readOnly, weight: weight.view.readOnly, bias: bias.view.base, y: y.view)))
+        perform(.product(Product(gradInput: gradInput.view, gradOutput: g, weight: weight.view.readOnly)))
+        perform(.product(Product(gradWeight: gradWeight.view, gradOutput: g, x: x.view.readOnly)))
+        perform(.columnSums(ColumnSums(gradBias.view.base, gradOutput: g)))
+        withUnsafeMutablePointer(to: &total) { total in
+            var error = SquaredError(
+                prediction: y.view.readOnly, target: g, sampleWeight: sampleWeight.view.readOnly)
+            error.scale = 0.3
+            error.gradPrediction = gradPrediction.view
+            error.total = total
+            perform(.squaredError(error))
+        }
+        for isFirst in [true, false] {
+            let update = Update(
+                parameter: weight.view.base, gradient: gradWeight.view.base, momentumBuffer: momentum.view.base,
+                count: p * n, isFirst: isFirst, learningRate: 0.1, momentum: 0.9, gradientShare: 0.7,
+                weightDecay: 0.01, nesterov: true, maximize: false)
+            perform(.update(update))
+        }
+        return [y, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + [[total.bitPattern]]
+    }
+
+    /// The fused multiply-add that old processors get, beside this one's instruction.
+    @Test func softwareFMA() {
+        var generator = SplitMix(state: 1)
+        for _ in 0..<200_000 {
+            let a = double(&generator), b = double(&generator)
+            for c in [double(&generator), -a * b, (-a * b).nextUp, a * b * 0x1p53] {
+                let expected = Foundation.fma(a, b, c), ours = PenteKernels.softwareFMA(a, b, c)
+                #expect(ours == expected || expected.magnitude < .leastNormalMagnitude, "\(a) \(b) \(c)")
+            }
+            let (x, y) = (Float(bitPattern: generator.next()), Float(bitPattern: generator.next()))
+            for z in [Float(bitPattern: generator.next()), -x * y, x * y * 0x1p24] {
+                let expected = Foundation.fmaf(x, y, z), ours = PenteKernels.softwareFMA(x, y, z)
+                #expect(ours == expected || ours.isNaN && expected.isNaN, "\(x) \(y) \(z)")
+            }
+        }
+    }
+
+    /// Of any exponent that keeps products and sums finite.
+    private func double(_ generator: inout SplitMix) -> Double {
+        Double(
+            sign: Bool.random(using: &generator) ? .plus : .minus,
+            exponent: Int.random(in: Bool.random(using: &generator) ? -300...300 : -3...3, using: &generator),
+            significand: Double.random(in: 1..<2, using: &generator))
+    }
+}

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Installs what building, running and testing need and this machine lacks, by apt. Swift and Python must be there.
+set -eu
+
+command -v swift > /dev/null || { echo "setup: Swift 6.2 or newer is needed; see swift.org" >&2; exit 1; }
+command -v python3 > /dev/null || { echo "setup: Python 3.11 or newer is needed" >&2; exit 1; }
+
+missing=""
+need() { # need PACKAGE COMMAND...: the package, unless the command succeeds
+    package=$1
+    shift
+    "$@" > /dev/null 2>&1 || missing="$missing $package"
+}
+
+has_header() { echo "#include <$1>" | cc -E -x c -; }
+has_python_header() {
+    python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+}
+
+need gcc command -v gcc
+need g++ command -v g++
+need libc6-dev has_header stdio.h
+need binutils command -v readelf
+need valgrind command -v valgrind
+need libcmocka-dev test -e /usr/include/cmocka.h
+need python3-dev has_python_header
+need python3-venv python3 -c 'import ensurepip, venv'
+
+test -n "$missing" || exit 0
+echo "setup: installing$missing"
+as_root=""
+test "$(id -u)" = 0 || as_root=sudo
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing
