@@ -219,7 +219,7 @@ PENTE_MUST_CHECK pente_status pente_mse_new(const pente_mse_options *options, pe
 PENTE_API pente_status pente_mse_free(pente_mse *mse);
 
 /* The loss of a prediction, q x p, against a target of the same shape and dtype; sample_weight is q x 1, finite and
- * >= 0, or NULL. Summed in float64. A PENTE_NONE loss is refused here: see below. */
+ * >= 0, or NULL; all zeros are refused where N counts them. Summed in float64. A PENTE_NONE loss is refused here: see below. */
 PENTE_MUST_CHECK pente_status pente_mse_forward(const pente_mse *mse, const pente_matrix *prediction,
                                                 const pente_matrix *target, const pente_matrix *sample_weight,
                                                 double *loss);
@@ -307,6 +307,7 @@ typedef struct pente_epoch {
     double validation_loss; /* after the epoch; NaN without a validation set */
 } pente_epoch;
 
+/* Callbacks run on the thread that called fit. */
 typedef struct pente_fit_options {
     size_t struct_size;
     int64_t epochs;                    /* >= 1 */

@@ -53,7 +53,7 @@ extension Layer {
         guard y.rows == x.rows, y.columns == outputs else {
             throw PenteError(
                 .shapeMismatch,
-                "y is \(y), but the layer gives \(x.rows, outputs) for an x of \(x)")
+                "y is \(y), but x is \(x), for which the layer gives \(x.rows, outputs)")
         }
         computeForward(x, into: y)
     }

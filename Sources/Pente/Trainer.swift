@@ -90,7 +90,7 @@ extension Trainer {
         guard examples.y.rows == examples.count, examples.y.columns == layer.outputs else {
             throw PenteError(
                 .shapeMismatch,
-                "\(y) is \(examples.y.rows, examples.y.columns), but the layer gives \(examples.count, layer.outputs) for an \(x) of \(examples.count, examples.x.columns)"
+                "\(y) is \(examples.y), but \(x) is \(examples.x), for which the layer gives \(examples.count, layer.outputs)"
             )
         }
     }

@@ -1,0 +1,95 @@
+/* Python's arguments to C's, and the two ways out that every file needs: Python code, and "busy". */
+#include "extension.h"
+
+#include <string.h>
+
+static Py_ssize_t index_of(PyObject *keyword, const char *const *names) {
+    for (Py_ssize_t i = 0; names[i]; i++)
+        if (PyUnicode_CompareWithASCIIString(keyword, names[i]) == 0) return i;
+    return -1;
+}
+
+int parse_arguments(const char *function, const char *const *names, Py_ssize_t required, PyObject *const *args,
+                    Py_ssize_t nargs, PyObject *kwnames, PyObject **values) {
+    Py_ssize_t count = 0;
+    for (; names[count]; count++) values[count] = count < nargs ? args[count] : NULL;
+    if (nargs > count) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments (%zd given)", function, count, nargs);
+        return -1;
+    }
+    Py_ssize_t keywords = kwnames ? PyTuple_Size(kwnames) : 0;
+    for (Py_ssize_t k = 0; k < keywords; k++) {
+        PyObject *keyword = PyTuple_GetItem(kwnames, k);
+        Py_ssize_t i = index_of(keyword, names);
+        if (i < 0 || values[i]) {
+            PyErr_Format(PyExc_TypeError, "%s() got %s argument '%U'", function,
+                         i < 0 ? "an unexpected keyword" : "multiple values for", keyword);
+            return -1;
+        }
+        values[i] = args[nargs + k];
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (i < required && !values[i]) {
+            PyErr_Format(PyExc_TypeError, "%s() is missing its argument '%s'", function, names[i]);
+            return -1;
+        }
+        if (i >= required && values[i] == Py_None) values[i] = NULL;
+    }
+    return 0;
+}
+
+static int fresh_seed(uint64_t *seed) {
+    PyObject *bytes = call_python("os", "urandom", "(n)", (Py_ssize_t)sizeof *seed);
+    const char *data = bytes ? PyBytes_AsString(bytes) : NULL;
+    if (data) memcpy(seed, data, sizeof *seed);
+    Py_XDECREF(bytes);
+    return data ? 0 : -1;
+}
+
+int seed_from(PyObject *object, uint64_t *seed) {
+    if (!object || object == Py_None) return fresh_seed(seed);
+    PyObject *number = PyNumber_Index(object);
+    if (!number) return -1;
+    *seed = PyLong_AsUnsignedLongLong(number);
+    Py_DECREF(number);
+    if (!PyErr_Occurred()) return 0;
+    if (PyErr_ExceptionMatches(PyExc_OverflowError))
+        PyErr_Format(PyExc_ValueError, "seed is %R, but a seed is from 0 to 2**64 - 1", object);
+    return -1;
+}
+
+const char *dtype_name(pente_dtype dtype) {
+    return dtype == PENTE_FLOAT32 ? "float32" : "float64";
+}
+
+int dtype_converter(PyObject *object, void *dtype) {
+    if (PyUnicode_Check(object))
+        for (pente_dtype known = PENTE_FLOAT32; known <= PENTE_FLOAT64; known++)
+            if (PyUnicode_CompareWithASCIIString(object, dtype_name(known)) == 0) {
+                *(pente_dtype *)dtype = known;
+                return 1;
+            }
+    PyErr_Format(PyUnicode_Check(object) ? PyExc_ValueError : PyExc_TypeError,
+                 "dtype is 'float32' or 'float64', not %R", object);
+    return 0;
+}
+
+PyObject *call_python(const char *module, const char *name, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    PyObject *tuple = Py_VaBuildValue(format, arguments);
+    va_end(arguments);
+    PyObject *imported = tuple ? PyImport_ImportModule(module) : NULL;
+    PyObject *attribute = imported ? PyUnicode_InternFromString(name) : NULL; /* another each time would fill caches */
+    PyObject *callable = attribute ? PyObject_GetAttr(imported, attribute) : NULL;
+    PyObject *result = callable ? PyObject_CallObject(callable, tuple) : NULL;
+    Py_XDECREF(callable);
+    Py_XDECREF(attribute);
+    Py_XDECREF(imported);
+    Py_XDECREF(tuple);
+    return result;
+}
+
+PyObject *raise_busy(const char *what) {
+    return PyErr_Format(PyExc_RuntimeError, "this %s is in use by another call; use one a thread", what);
+}

@@ -1,0 +1,184 @@
+/* Objects with the buffer protocol as pente's matrices, without a copy; statuses as exceptions. */
+#include "extension.h"
+
+#include <string.h>
+
+/* ---- What is refused, and what to do about it ------------------------------------------------------------------- */
+
+static int refuse_object(PyObject *object, const char *name, pente_dtype dtype) {
+    PyObject *type = PyType_GetName(Py_TYPE(object));
+    if (!type) return -1;
+    PyErr_Format(PyExc_TypeError,
+                 "%s is of type %U, which has no buffer; give an array.array, a memoryview or a NumPy array, "
+                 "as numpy.asarray(%s, numpy.%s) makes it",
+                 name, type, name, dtype_name(dtype ? dtype : PENTE_FLOAT32));
+    Py_DECREF(type);
+    return -1;
+}
+
+/* The format without its mark for native byte order, if it has one. */
+static const char *native_format(const Py_buffer *view) {
+    const char *format = view->format ? view->format : "B";
+    char native = PY_BIG_ENDIAN ? '>' : '<';
+    return *format == '@' || *format == '=' || *format == native ? format + 1 : format;
+}
+
+static pente_dtype dtype_of(const Py_buffer *view) {
+    const char *format = native_format(view);
+    if (strcmp(format, "f") == 0 && view->itemsize == sizeof(float)) return PENTE_FLOAT32;
+    if (strcmp(format, "d") == 0 && view->itemsize == sizeof(double)) return PENTE_FLOAT64;
+    return 0;
+}
+
+static const char *kind_of(const char *format) {
+    if (strlen(format) != 1) return NULL;
+    if (strchr("efd", *format)) return "float";
+    if (strchr("bhilqn", *format)) return "int";
+    if (strchr("BHILQN", *format)) return "uint";
+    return NULL;
+}
+
+static int refuse_dtype(const Py_buffer *view, const char *name, pente_dtype dtype) {
+    const char *kind = kind_of(native_format(view));
+    PyObject *found = kind ? PyUnicode_FromFormat("%s%zd", kind, 8 * view->itemsize)
+                           : PyUnicode_FromFormat("of format '%s'", view->format);
+    if (!found) return -1;
+    PyErr_Format(PyExc_TypeError, "%s is %U, but must be %s; convert it, as with numpy.asarray(%s, numpy.%s)", name,
+                 found, dtype ? dtype_name(dtype) : "float32 or float64", name,
+                 dtype_name(dtype ? dtype : PENTE_FLOAT32));
+    Py_DECREF(found);
+    return -1;
+}
+
+static int refuse_layout(const char *name, const char *what) {
+    PyErr_Format(PyExc_ValueError, "%s %s; copy it, as with numpy.ascontiguousarray(%s)", name, what, name);
+    return -1;
+}
+
+/* ---- From buffer to matrix -------------------------------------------------------------------------------------- */
+
+static int acquire(Py_buffer *view, PyObject *object, const char *name, int writable) {
+    if (PyObject_GetBuffer(object, view, writable ? PyBUF_RECORDS : PyBUF_RECORDS_RO) == 0) return 0;
+    view->obj = NULL; /* whatever the exporter left */
+    int refused = PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_ValueError);
+    if (!writable || !refused) return -1;
+    PyErr_Clear();
+    if (PyObject_GetBuffer(object, view, PyBUF_RECORDS_RO) < 0) return view->obj = NULL, -1;
+    PyBuffer_Release(view);
+    PyErr_Format(PyExc_ValueError, "%s is read-only, and the result goes there; give one that is writable", name);
+    return -1;
+}
+
+/* Rows must be contiguous, and may be any positive distance apart: a block of columns needs no copy. */
+static int fill_matrix(pente_matrix *matrix, const Py_buffer *view, const char *name, pente_dtype expected,
+                       int as_column) {
+    pente_dtype dtype = dtype_of(view);
+    if (!dtype || (expected && dtype != expected)) return refuse_dtype(view, name, expected);
+    if (view->ndim != 1 && view->ndim != 2) {
+        PyErr_Format(PyExc_ValueError, "%s has %d dimensions, but a matrix has 2, or 1 if it is one %s", name,
+                     view->ndim, as_column ? "column" : "row");
+        return -1;
+    }
+    const Py_ssize_t item = view->itemsize, *shape = view->shape;
+    const Py_ssize_t contiguous[2] = {view->ndim == 2 ? shape[1] * item : item, item};
+    const Py_ssize_t *strides = view->strides ? view->strides : contiguous; /* ctypes gives none */
+    Py_ssize_t rows = 1, columns = 1, row_step = item, column_step = item;
+    if (view->ndim == 2) {
+        rows = shape[0], row_step = strides[0];
+        columns = shape[1], column_step = strides[1];
+    } else if (as_column) {
+        rows = shape[0], row_step = strides[0];
+    } else {
+        columns = shape[0], column_step = strides[0];
+    }
+    *matrix = (pente_matrix){view->buf, rows, columns, columns, dtype};
+    if (rows == 0 || columns == 0) return 0; /* libpente's to refuse */
+    if (columns > 1 && column_step != item) return refuse_layout(name, "has rows that are not contiguous");
+    if (rows > 1) {
+        if (row_step < columns * item) return refuse_layout(name, "has rows that overlap or run backwards");
+        if (row_step % item != 0) return refuse_layout(name, "has rows that are not a whole number of elements apart");
+        matrix->row_stride = row_step / item;
+    }
+    if ((uintptr_t)view->buf % (uintptr_t)item != 0) return refuse_layout(name, "is not aligned for its dtype");
+    return 0;
+}
+
+/* What is kept is kept by a memoryview of our own, and its Py_buffer is given back after the call: a Py_buffer of a
+ * memoryview makes CPython before 3.12.7 crash when the garbage collector clears the memoryview first. */
+int buffer_get(Buffer *buffer, PyObject *object, const char *name, pente_dtype dtype, int flags) {
+    *buffer = (Buffer){.name = name};
+    if (!PyObject_CheckBuffer(object)) return refuse_object(object, name, dtype);
+    if (flags & KEPT) {
+        object = buffer->memory = PyMemoryView_FromObject(object);
+        if (!object) return -1;
+    }
+    int failed = acquire(&buffer->view, object, name, flags & WRITABLE);
+    if (!failed) failed = fill_matrix(&buffer->matrix, &buffer->view, name, dtype, flags & AS_COLUMN);
+    if (failed) buffers_release(buffer, 1);
+    return failed;
+}
+
+int buffers_get(Buffer buffers[3], PyObject *const objects[3], const char *const names[3], pente_dtype dtype,
+                int flags) {
+    for (int i = 0; i < 3; i++) {
+        if (!objects[i]) continue;
+        if (buffer_get(&buffers[i], objects[i], names[i], dtype, i == 2 ? flags | AS_COLUMN : flags) < 0) {
+            buffers_release(buffers, i);
+            return -1;
+        }
+        dtype = buffers[0].matrix.dtype;
+    }
+    return 0;
+}
+
+void buffers_keep(Buffer *kept, Buffer *fresh, int count) {
+    for (int i = 0; i < count; i++) {
+        PyBuffer_Release(&fresh[i].view);
+        Buffer former = kept[i];
+        kept[i] = fresh[i];
+        fresh[i] = former;
+    }
+}
+
+void buffers_release(Buffer *buffers, int count) {
+    for (int i = 0; i < count; i++) {
+        Buffer buffer = buffers[i];
+        buffers[i] = (Buffer){0};
+        PyBuffer_Release(&buffer.view);
+        Py_XDECREF(buffer.memory);
+    }
+}
+
+int buffers_traverse(const Buffer *buffers, int count, visitproc visit, void *arg) {
+    for (int i = 0; i < count; i++) Py_VISIT(buffers[i].memory);
+    return 0;
+}
+
+/* ---- From status to exception ----------------------------------------------------------------------------------- */
+
+static PyObject *exception_for(pente_status status) {
+    switch (status) {
+    case PENTE_INVALID_ARGUMENT:
+    case PENTE_SHAPE_MISMATCH: return PyExc_ValueError;
+    case PENTE_DTYPE_MISMATCH: return PyExc_TypeError;
+    case PENTE_OUT_OF_MEMORY: return PyExc_MemoryError;
+    case PENTE_NOT_FINITE: return PyExc_FloatingPointError;
+    default: return PyExc_RuntimeError;
+    }
+}
+
+PyObject *raise_status(pente_status status, const Buffer *buffers, int count) {
+    PyObject *exception = exception_for(status);
+    const char *message = pente_last_error();
+    const char *colon = strncmp(message, "pente_", 6) == 0 ? strstr(message, ": ") : NULL;
+    if (colon) message = colon + 2;
+    if (status == PENTE_SHAPE_MISMATCH)
+        for (int i = 0; i < count; i++) {
+            const Buffer *buffer = &buffers[i];
+            if (buffer->view.obj && buffer->view.ndim == 1 && buffer->matrix.rows == 1)
+                return PyErr_Format(exception,
+                                    "%s (%s is 1-D, which is one row; as a column it is %s.reshape(%lld, 1))", message,
+                                    buffer->name, buffer->name, (long long)buffer->matrix.columns);
+        }
+    return PyErr_Format(exception, "%s", message);
+}

@@ -1,0 +1,263 @@
+/* SGD: the optimizer and its groups of layers. */
+#include "extension.h"
+
+/* ---- Options by name -------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    size_t offset;
+    int is_flag;
+} options_table[] = {
+    {"lr", offsetof(pente_sgd_options, lr), 0},
+    {"momentum", offsetof(pente_sgd_options, momentum), 0},
+    {"dampening", offsetof(pente_sgd_options, dampening), 0},
+    {"weight_decay", offsetof(pente_sgd_options, weight_decay), 0},
+    {"nesterov", offsetof(pente_sgd_options, nesterov), 1},
+    {"maximize", offsetof(pente_sgd_options, maximize), 1},
+};
+
+enum { OPTION_COUNT = sizeof options_table / sizeof *options_table };
+
+static int set_option(pente_sgd_options *options, PyObject *name, PyObject *value) {
+    for (int i = 0; PyUnicode_Check(name) && i < OPTION_COUNT; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, options_table[i].name) != 0) continue;
+        void *field = (char *)options + options_table[i].offset;
+        if (options_table[i].is_flag) {
+            int flag = PyObject_IsTrue(value);
+            *(int32_t *)field = flag;
+            return flag < 0 ? -1 : 0;
+        }
+        *(double *)field = PyFloat_AsDouble(value);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%R is no option of SGD", name);
+    return -1;
+}
+
+/* `named` must be a dict that nobody else can change; it may be NULL. */
+static int set_options(pente_sgd_options *options, PyObject *named) {
+    PyObject *name, *value;
+    for (Py_ssize_t position = 0; named && PyDict_Next(named, &position, &name, &value);)
+        if (set_option(options, name, value) < 0) return -1;
+    return 0;
+}
+
+static PyObject *options_dict(const pente_sgd_options *options) {
+    return Py_BuildValue("{sdsdsdsdsOsO}", "lr", options->lr, "momentum", options->momentum, "dampening",
+                         options->dampening, "weight_decay", options->weight_decay, "nesterov",
+                         options->nesterov ? Py_True : Py_False, "maximize", options->maximize ? Py_True : Py_False);
+}
+
+/* ---- Groups ----------------------------------------------------------------------------------------------------- */
+
+static int is_layer(module_state *state, PyObject *object) {
+    return Py_IS_TYPE(object, state->linear_type);
+}
+
+/* One Linear or an iterable of them, as a tuple. */
+static PyObject *tuple_of_layers(module_state *state, PyObject *layers) {
+    if (is_layer(state, layers)) return PyTuple_Pack(1, layers);
+    PyObject *tuple = PySequence_Tuple(layers);
+    for (Py_ssize_t i = 0; tuple && i < PyTuple_Size(tuple); i++)
+        if (!is_layer(state, PyTuple_GetItem(tuple, i))) {
+            PyErr_Format(PyExc_TypeError, "layers[%zd] must be a Linear, not %R", i, PyTuple_GetItem(tuple, i));
+            Py_CLEAR(tuple);
+        }
+    return tuple;
+}
+
+/* The first group makes the optimizer. */
+static int append_group(SGD *self, PyObject *layers, const pente_sgd_options *options) {
+    PyObject *tuple = tuple_of_layers(state_of((PyObject *)self), layers);
+    if (!tuple) return -1;
+    Py_ssize_t count = PyTuple_Size(tuple);
+    double parameters = 0.0;
+    int failed = -1;
+    pente_layer **handles = PyMem_Calloc(count + 1, sizeof *handles);
+    if (!handles) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Linear *layer = (Linear *)PyTuple_GetItem(tuple, i);
+        handles[i] = layer->layer;
+        parameters += (double)layer->out_features * (double)(layer->in_features + layer->has_bias);
+    }
+    failed = check(self->sgd ? pente_sgd_add_group(self->sgd, handles, count, options)
+                             : pente_sgd_new(handles, count, options, &self->sgd));
+    if (!failed) {
+        self->group_count++;
+        self->parameters += parameters;
+    }
+done:
+    PyMem_Free(handles);
+    Py_DECREF(tuple);
+    return failed;
+}
+
+/* A group as a dict: "layers", and options that differ from the defaults. */
+static int append_group_dict(SGD *self, PyObject *group) {
+    PyObject *named = PyDict_Check(group) ? PyDict_Copy(group) : NULL;
+    PyObject *layers = named ? PyDict_GetItemString(named, "layers") : NULL;
+    if (!layers) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_TypeError, "a group must be a dict with 'layers' and options, not %R", group);
+        Py_XDECREF(named);
+        return -1;
+    }
+    Py_INCREF(layers);
+    pente_sgd_options options = self->defaults;
+    int failed = PyDict_DelItemString(named, "layers") < 0 || set_options(&options, named) < 0 ||
+                 append_group(self, layers, &options) < 0;
+    Py_DECREF(layers);
+    Py_DECREF(named);
+    return failed ? -1 : 0;
+}
+
+/* A Linear, an iterable of them, or an iterable of groups, as its first element tells. */
+static int append_groups(SGD *self, PyObject *layers) {
+    if (is_layer(state_of((PyObject *)self), layers)) return append_group(self, layers, &self->defaults);
+    PyObject *tuple = PySequence_Tuple(layers);
+    if (!tuple) return -1;
+    Py_ssize_t count = PyTuple_Size(tuple);
+    int failed = 0;
+    if (count == 0 || !PyDict_Check(PyTuple_GetItem(tuple, 0)))
+        failed = append_group(self, tuple, &self->defaults);
+    else
+        for (Py_ssize_t i = 0; !failed && i < count; i++) failed = append_group_dict(self, PyTuple_GetItem(tuple, i));
+    Py_DECREF(tuple);
+    return failed;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------------------------- */
+
+static PyObject *sgd_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"layers", "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", NULL};
+    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+    PyObject *layers;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|ddddpp:SGD", names, &layers, &options.lr, &options.momentum,
+                                     &options.dampening, &options.weight_decay, &options.nesterov, &options.maximize))
+        return NULL;
+    SGD *self = (SGD *)PyType_GenericAlloc(type, 0);
+    if (!self) return NULL;
+    self->defaults = options;
+    if (append_groups(self, layers) < 0) Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void sgd_dealloc(PyObject *op) {
+    PyTypeObject *type = Py_TYPE(op);
+    pente_sgd_free(((SGD *)op)->sgd);
+    PyObject_Free(op);
+    Py_DECREF(type);
+}
+
+/* ---- Methods ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *sgd_step(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    SGD *self = (SGD *)op;
+    PyThreadState *thread = release_gil(self->parameters);
+    pente_status status = pente_sgd_step(self->sgd);
+    regain_gil(thread);
+    if (check(status) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *sgd_zero_grad(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    if (check(pente_sgd_zero_gradients(((SGD *)op)->sgd)) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *sgd_add_group(PyObject *op, PyObject *args, PyObject *kwargs) {
+    SGD *self = (SGD *)op;
+    PyObject *layers;
+    pente_sgd_options options = self->defaults;
+    if (!PyArg_ParseTuple(args, "O:add_group", &layers) || set_options(&options, kwargs) < 0 ||
+        append_group(self, layers, &options) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *sgd_set_options(PyObject *op, PyObject *args, PyObject *kwargs) {
+    SGD *self = (SGD *)op;
+    long long group;
+    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+    if (!PyArg_ParseTuple(args, "L:set_options", &group) ||
+        check(pente_sgd_get_options(self->sgd, group, &options)) < 0 || set_options(&options, kwargs) < 0 ||
+        check(pente_sgd_set_options(self->sgd, group, &options)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *sgd_groups(PyObject *op, void *Py_UNUSED(closure)) {
+    SGD *self = (SGD *)op;
+    PyObject *groups = PyList_New(0);
+    for (int64_t i = 0; groups && i < self->group_count; i++) {
+        pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+        PyObject *group = check(pente_sgd_get_options(self->sgd, i, &options)) < 0 ? NULL : options_dict(&options);
+        if (!group || PyList_Append(groups, group) < 0) Py_CLEAR(groups);
+        Py_XDECREF(group);
+    }
+    return groups;
+}
+
+static PyObject *sgd_get_lr(PyObject *op, void *Py_UNUSED(closure)) {
+    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+    if (check(pente_sgd_get_options(((SGD *)op)->sgd, 0, &options)) < 0) return NULL;
+    return PyFloat_FromDouble(options.lr);
+}
+
+static int sgd_set_lr(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
+    SGD *self = (SGD *)op;
+    if (!value) return PyErr_Format(PyExc_TypeError, "lr cannot be deleted"), -1;
+    double lr = PyFloat_AsDouble(value);
+    int failed = lr == -1.0 && PyErr_Occurred();
+    for (int64_t i = 0; !failed && i < self->group_count; i++) failed = check(pente_sgd_set_lr(self->sgd, i, lr));
+    return failed ? -1 : 0;
+}
+
+static PyObject *sgd_repr(PyObject *op) {
+    PyObject *groups = sgd_groups(op, NULL);
+    PyObject *text = groups ? PyUnicode_FromFormat("SGD(groups=%R)", groups) : NULL;
+    Py_XDECREF(groups);
+    return text;
+}
+
+/* ---- The type --------------------------------------------------------------------------------------------------- */
+
+static PyMethodDef sgd_methods[] = {
+    {"step", sgd_step, METH_NOARGS, "step($self)\n--\n\nUpdates every parameter from its gradient."},
+    {"zero_grad", sgd_zero_grad, METH_NOARGS, "zero_grad($self)\n--\n\nSets the gradients of all layers to 0."},
+    {"add_group", KEYWORDS(sgd_add_group),
+     "add_group($self, layers, /, **options)\n--\n\n"
+     "Adds a group of further layers; an option that is not given is the constructor's."},
+    {"set_options", KEYWORDS(sgd_set_options),
+     "set_options($self, group, /, **options)\n--\n\nChanges options of a group, by its index, from the next step on."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef sgd_getset[] = {
+    {"lr", sgd_get_lr, sgd_set_lr, "The learning rate: of group 0 when read, of all groups when set.", NULL},
+    {"groups", sgd_groups, NULL, "The groups' options, a list of dicts; copies.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot sgd_slots[] = {
+    {Py_tp_doc, "SGD(layers, lr=0.001, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False)"
+                "\n--\n\n"
+                "Stochastic gradient descent, torch.optim.SGD's step for step. layers is a Linear, an iterable of "
+                "them, or an iterable of groups: dicts with 'layers' and options of the group's own."},
+    {Py_tp_new, sgd_new},
+    {Py_tp_dealloc, sgd_dealloc},
+    {Py_tp_repr, sgd_repr},
+    {Py_tp_methods, sgd_methods},
+    {Py_tp_getset, sgd_getset},
+    {0, NULL},
+};
+
+PyType_Spec sgd_spec = {
+    .name = "pente.SGD",
+    .basicsize = sizeof(SGD),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = sgd_slots,
+};

@@ -1,0 +1,241 @@
+/* Trainer: a step in one call, and fit, during which libpente calls back. */
+#include "extension.h"
+
+typedef struct {
+    PyObject_HEAD
+    pente_trainer *trainer;
+    PyObject *layer;
+    PyObject *optimizer;
+    PyObject *loss;
+    pente_dtype dtype;
+    double parameters; /* the weight's, for the work of a row */
+} Trainer;
+
+/* ---- Life ------------------------------------------------------------------------------------------------------- */
+
+static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"layer", "optimizer", "loss", NULL};
+    module_state *state = PyType_GetModuleState(type);
+    PyObject *layer, *optimizer, *loss;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!:Trainer", names, state->linear_type, &layer,
+                                     state->sgd_type, &optimizer, state->loss_type, &loss))
+        return NULL;
+    Trainer *self = (Trainer *)PyType_GenericAlloc(type, 0);
+    if (!self) return NULL;
+    const Linear *linear = (Linear *)layer;
+    self->layer = Py_NewRef(layer);
+    self->optimizer = Py_NewRef(optimizer);
+    self->loss = Py_NewRef(loss);
+    self->dtype = linear->dtype;
+    self->parameters = (double)linear->in_features * (double)linear->out_features;
+    if (check(pente_trainer_new(linear->layer, ((Loss *)loss)->mse, ((SGD *)optimizer)->sgd, &self->trainer)) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+/* There is no tp_clear, as with a tuple: a cycle leads through what the layer or the loss keeps, and they break it. */
+static int trainer_traverse(PyObject *op, visitproc visit, void *arg) {
+    Trainer *self = (Trainer *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->layer);
+    Py_VISIT(self->optimizer);
+    Py_VISIT(self->loss);
+    return 0;
+}
+
+static void trainer_dealloc(PyObject *op) {
+    Trainer *self = (Trainer *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    pente_trainer_free(self->trainer);
+    Py_XDECREF(self->layer);
+    Py_XDECREF(self->optimizer);
+    Py_XDECREF(self->loss);
+    PyObject_GC_Del(op);
+    Py_DECREF(type);
+}
+
+/* ---- Step ------------------------------------------------------------------------------------------------------- */
+
+static const char *const example_names[] = {"x", "y", "sample_weight", NULL};
+
+static PyObject *trainer_step(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    Trainer *self = (Trainer *)op;
+    PyObject *values[3];
+    Buffer examples[3] = {0};
+    if (parse_arguments("step", example_names, 2, args, nargs, kwnames, values) < 0 ||
+        buffers_get(examples, values, example_names, self->dtype, 0) < 0)
+        return NULL;
+    double loss;
+    PyThreadState *thread = release_gil(3 * (double)examples[0].matrix.rows * self->parameters);
+    pente_status status = pente_trainer_step(self->trainer, &examples[0].matrix, &examples[1].matrix,
+                                             buffer_matrix(&examples[2]), &loss);
+    regain_gil(thread);
+    PyObject *result = status == PENTE_OK ? PyFloat_FromDouble(loss) : raise_status(status, examples, 3);
+    buffers_release(examples, 3);
+    return result;
+}
+
+/* ---- Fit -------------------------------------------------------------------------------------------------------- */
+
+/* A fit under way. libpente calls back on the thread that called it; an exception there stays set until fit is back. */
+typedef struct {
+    PyThreadState *thread; /* while the GIL is released */
+    PyObject *on_epoch;
+} Fit;
+
+/* Ctrl-C, and whatever else a signal's handler raises. */
+static int32_t should_stop(void *user_data) {
+    Fit *fit = user_data;
+    PyEval_RestoreThread(fit->thread);
+    int stop = PyErr_Occurred() || PyErr_CheckSignals() < 0;
+    fit->thread = PyEval_SaveThread();
+    return stop;
+}
+
+static int call_on_epoch(PyObject *on_epoch, const pente_epoch *epoch) {
+    PyObject *report = call_python("pente._reports", "Epoch", "(LLdd)", (long long)epoch->epoch,
+                                   (long long)epoch->epochs, epoch->training_loss, epoch->validation_loss);
+    PyObject *answer = report ? PyObject_CallFunctionObjArgs(on_epoch, report, NULL) : NULL;
+    int stop = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    Py_XDECREF(report);
+    return stop;
+}
+
+static int32_t on_epoch(const pente_epoch *epoch, void *user_data) {
+    Fit *fit = user_data;
+    PyEval_RestoreThread(fit->thread);
+    int stop = call_on_epoch(fit->on_epoch, epoch) != 0;
+    fit->thread = PyEval_SaveThread();
+    return stop;
+}
+
+static PyObject *list_of(const double *values, int64_t count) {
+    PyObject *list = PyList_New(0);
+    for (int64_t i = 0; list && i < count; i++) {
+        PyObject *value = PyFloat_FromDouble(values[i]);
+        if (!value || PyList_Append(list, value) < 0) Py_CLEAR(list);
+        Py_XDECREF(value);
+    }
+    return list;
+}
+
+static PyObject *history_of(const pente_fit_options *options, const pente_fit_report *report) {
+    const char *reason = report->stop_reason == PENTE_STOP_EARLY      ? "early"
+                         : report->stop_reason == PENTE_STOP_CALLBACK ? "callback"
+                                                                      : "epochs"; /* a request is an exception here */
+    PyObject *training = list_of(options->training_losses, report->epochs);
+    PyObject *validation = list_of(options->validation_losses, options->validation_x ? report->epochs : 0);
+    PyObject *history = training && validation
+                            ? call_python("pente._reports", "History", "(OOLLs)", training, validation,
+                                          (long long)report->epochs, (long long)report->best_epoch, reason)
+                            : NULL;
+    Py_XDECREF(training);
+    Py_XDECREF(validation);
+    return history;
+}
+
+/* Runs it, with all buffers acquired and all options but the losses and callbacks set. */
+static PyObject *run_fit(Trainer *self, const Buffer examples[3], pente_fit_options *options, PyObject *callback) {
+    Fit fit = {NULL, callback};
+    pente_fit_report report = PENTE_FIT_REPORT_INIT;
+    size_t epochs = options->epochs > 0 ? options->epochs : 0;
+    double *losses = epochs <= PY_SSIZE_T_MAX / (2 * sizeof *losses) ? PyMem_Calloc(epochs, 2 * sizeof *losses) : NULL;
+    if (!losses) return PyErr_NoMemory();
+    options->training_losses = losses;
+    options->validation_losses = losses + epochs;
+    options->on_epoch = callback ? on_epoch : NULL;
+    options->should_stop = should_stop;
+    options->user_data = &fit;
+    fit.thread = PyEval_SaveThread();
+    pente_status status =
+        pente_trainer_fit(self->trainer, &examples[0].matrix, &examples[1].matrix, options, &report);
+    PyEval_RestoreThread(fit.thread);
+    PyObject *history = PyErr_Occurred()     ? NULL
+                        : status != PENTE_OK ? raise_status(status, examples, 3)
+                                             : history_of(options, &report);
+    PyMem_Free(losses);
+    return history;
+}
+
+static PyObject *trainer_fit(PyObject *op, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"x", "y", "epochs", "batch_size", "shuffle", "seed", "sample_weight", "validation",
+                            "patience", "min_delta", "on_epoch", NULL};
+    static const char *const validation_names[] = {"validation's x", "validation's y", NULL};
+    Trainer *self = (Trainer *)op;
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    long long epochs = options.epochs, batch_size = options.batch_size, patience = options.patience;
+    int shuffle = options.shuffle;
+    PyObject *objects[3] = {NULL}, *validation_objects[3] = {NULL};
+    PyObject *seed = NULL, *validation = Py_None, *callback = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|LLpOOOLdO:fit", names, &objects[0], &objects[1], &epochs,
+                                     &batch_size, &shuffle, &seed, &objects[2], &validation, &patience,
+                                     &options.min_delta, &callback) ||
+        (seed && seed_from(seed, &options.seed) < 0))
+        return NULL;
+    if (objects[2] == Py_None) objects[2] = NULL;
+    if (validation != Py_None &&
+        !(PyTuple_Check(validation) && PyArg_ParseTuple(validation, "OO", &validation_objects[0],
+                                                        &validation_objects[1])))
+        return PyErr_Format(PyExc_TypeError, "validation must be a tuple (x, y) or None");
+    if (callback != Py_None && !PyCallable_Check(callback))
+        return PyErr_Format(PyExc_TypeError, "on_epoch must be callable or None, not %R", callback);
+    Buffer examples[3] = {0}, held_out[3] = {0};
+    PyObject *history = NULL;
+    if (buffers_get(examples, objects, example_names, self->dtype, 0) == 0 &&
+        buffers_get(held_out, validation_objects, validation_names, self->dtype, 0) == 0) {
+        options.epochs = epochs;
+        options.batch_size = batch_size;
+        options.shuffle = shuffle;
+        options.patience = patience;
+        options.sample_weight = buffer_matrix(&examples[2]);
+        options.validation_x = buffer_matrix(&held_out[0]);
+        options.validation_y = buffer_matrix(&held_out[1]);
+        history = run_fit(self, examples, &options, callback == Py_None ? NULL : callback);
+    }
+    buffers_release(held_out, 3);
+    buffers_release(examples, 3);
+    return history;
+}
+
+/* ---- The type --------------------------------------------------------------------------------------------------- */
+
+static PyMethodDef trainer_methods[] = {
+    {"step", FASTCALL(trainer_step),
+     "step($self, x, y, sample_weight=None)\n--\n\n"
+     "zero_grad, forward, loss, backward and step in one call, to the same bits. Returns the loss before the update; "
+     "if it is not finite, that is a FloatingPointError and nothing has changed."},
+    {"fit", KEYWORDS(trainer_fit),
+     "fit($self, x, y, epochs=1, batch_size=32, shuffle=True, seed=0, sample_weight=None, validation=None, "
+     "patience=0, min_delta=0.0, on_epoch=None)\n--\n\n"
+     "Trains for some epochs of mini-batches and returns the History. validation is a pair (x, y). patience stops "
+     "after so many epochs whose validation loss is not lower by more than min_delta, and gives back the best "
+     "parameters; 0 does neither. on_epoch is called with an Epoch after each and stops the run by returning True. "
+     "Ctrl-C raises KeyboardInterrupt; the steps done are kept."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef trainer_members[] = {
+    {"layer", T_OBJECT_EX, offsetof(Trainer, layer), READONLY, "The layer that is trained."},
+    {"optimizer", T_OBJECT_EX, offsetof(Trainer, optimizer), READONLY, "Its optimizer."},
+    {"loss", T_OBJECT_EX, offsetof(Trainer, loss), READONLY, "What is descended."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot trainer_slots[] = {
+    {Py_tp_doc, "Trainer(layer, optimizer, loss)\n--\n\nA layer, its optimizer and a loss together."},
+    {Py_tp_new, trainer_new},
+    {Py_tp_dealloc, trainer_dealloc},
+    {Py_tp_traverse, trainer_traverse},
+    {Py_tp_methods, trainer_methods},
+    {Py_tp_members, trainer_members},
+    {0, NULL},
+};
+
+PyType_Spec trainer_spec = {
+    .name = "pente.Trainer",
+    .basicsize = sizeof(Trainer),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = trainer_slots,
+};

@@ -1,0 +1,76 @@
+"""What the tests share: matrices without NumPy, and the mathematics written out."""
+
+import math
+import random
+import subprocess
+import sys
+import textwrap
+from array import array
+
+import pente
+
+CODES = {"float32": "f", "float64": "d"}
+DTYPES = list(CODES)
+THRESHOLD = pente._pente.GIL_THRESHOLD
+
+
+def matrix(rows, dtype="float64"):
+    """Rows of numbers as a 2-D memoryview."""
+    flat = array(CODES[dtype], [value for row in rows for value in row])
+    return memoryview(flat).cast("B").cast(CODES[dtype], (len(rows), len(rows[0])))
+
+
+def zeros(rows, columns, dtype="float64"):
+    flat = bytearray(rows * columns * array(CODES[dtype]).itemsize)
+    return memoryview(flat).cast(CODES[dtype], (rows, columns))
+
+
+def randoms(rows, columns, dtype="float64", seed=0):
+    generator = random.Random(f"{rows} {columns} {seed}")
+    return matrix([[generator.uniform(-1, 1) for _ in range(columns)] for _ in range(rows)], dtype)
+
+
+def vector(values, dtype="float64"):
+    return array(CODES[dtype], values)
+
+
+def product(a, b):
+    """The matrix product of lists of rows."""
+    columns = list(zip(*b))
+    return [[math.fsum(x * y for x, y in zip(row, column)) for column in columns] for row in a]
+
+
+def transpose(rows):
+    return [list(column) for column in zip(*rows)]
+
+
+def flatten(nested):
+    return [value for row in nested for value in (row if isinstance(row, list) else [row])]
+
+
+def assert_close(found, expected, dtype="float64"):
+    found, expected = flatten(found), flatten(expected)
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    assert len(found) == len(expected)
+    for value, wanted in zip(found, expected):
+        assert math.isclose(value, wanted, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def problem(dtype="float32", rows=32, in_features=5, out_features=2):
+    """A layer, x and y whose true weights a fit can find."""
+    x = randoms(rows, in_features, dtype, seed=1)
+    truth = randoms(in_features, out_features, seed=2).tolist()
+    y = matrix(product(x.tolist(), truth), dtype)
+    return pente.Linear(in_features, out_features, dtype=dtype, seed=0), x, y
+
+
+def snapshot(layer):
+    return {name: bytes(value) for name, value in layer.state_dict().items()}
+
+
+def run_python(code):
+    """Runs the code in a process of its own, which must end well. -P: the installed package, not one that lies here."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

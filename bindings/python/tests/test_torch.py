@@ -1,0 +1,146 @@
+"""PyTorch as the judge."""
+
+import pente
+import pytest
+from support import DTYPES
+
+np = pytest.importorskip("numpy")
+torch = pytest.importorskip("torch")
+
+OPTIONS = [
+    dict(),
+    dict(maximize=True),
+    dict(weight_decay=0.1),
+    dict(momentum=0.9),
+    dict(momentum=0.9, dampening=0.5),
+    dict(momentum=0.9, nesterov=True),
+    dict(momentum=0.9, dampening=0.1, weight_decay=0.05, maximize=True),
+]
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    return request.param
+
+
+def pair(in_features, out_features, dtype, bias=True, seed=0):
+    """The same layer here and there."""
+    torch.manual_seed(seed)
+    theirs = torch.nn.Linear(in_features, out_features, bias=bias, dtype=getattr(torch, dtype))
+    return pente.Linear(in_features, out_features, bias=bias, dtype=dtype, seed=seed), theirs
+
+
+def data(rows, columns, dtype, seed=0):
+    return np.random.default_rng(seed).normal(size=(rows, columns)).astype(dtype)
+
+
+def assert_close(ours, theirs, dtype):
+    theirs = theirs.detach().numpy() if isinstance(theirs, torch.Tensor) else theirs
+    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 42, 2**32 - 1, 2**32 + 5])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (10, 1), (64, 8), (784, 10), (7, 333)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_initial_weights_to_the_bit(dtype, seed, shape, bias):
+    ours, theirs = pair(*shape, dtype, bias, seed)
+    assert bytes(ours.weight) == theirs.weight.detach().numpy().tobytes()
+    if bias:
+        assert bytes(ours.bias) == theirs.bias.detach().numpy().tobytes()
+
+
+@pytest.mark.parametrize("rows, in_features, out_features", [(1, 1, 1), (32, 64, 8), (257, 33, 17), (1000, 300, 40)])
+def test_forward_and_backward(dtype, rows, in_features, out_features):
+    ours, theirs = pair(in_features, out_features, dtype)
+    x, grad_output = data(rows, in_features, dtype), data(rows, out_features, dtype, seed=1) / rows
+    their_x = torch.from_numpy(x).requires_grad_()
+    y = theirs(their_x)
+    y.backward(torch.from_numpy(grad_output))
+    assert_close(ours.forward(x), y, dtype)
+    assert_close(ours.backward(grad_output), their_x.grad, dtype)
+    assert_close(ours.weight_grad, theirs.weight.grad, dtype)
+    assert_close(ours.bias_grad, theirs.bias.grad, dtype)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses(dtype, reduction):
+    prediction, target = data(20, 3, dtype), data(20, 3, dtype, seed=1)
+    their_prediction, their_target = (torch.from_numpy(a).requires_grad_() for a in (prediction, target))
+    theirs = torch.nn.MSELoss(reduction=reduction)(their_prediction, their_target)
+    loss = pente.MSELoss(reduction)
+    ours = loss(prediction, target)
+    assert_close(ours, theirs, dtype)
+    upstream = data(20, 3, dtype, seed=2) if reduction == "none" else 3.0
+    theirs.backward(torch.from_numpy(upstream) if reduction == "none" else torch.tensor(3.0, dtype=theirs.dtype))
+    assert_close(loss.backward(upstream), their_prediction.grad, dtype)
+    assert_close(loss.target_grad, their_target.grad, dtype)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_ten_steps(dtype, options):
+    ours, theirs = pair(6, 3, dtype)
+    x, y = data(16, 6, dtype), data(16, 3, dtype, seed=1)
+    their_optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05, **options)
+    trainer = pente.Trainer(ours, pente.SGD(ours, lr=0.05, **options), pente.MSELoss())
+    for _ in range(10):
+        their_optimizer.zero_grad()
+        their_loss = torch.nn.functional.mse_loss(theirs(torch.from_numpy(x)), torch.from_numpy(y))
+        their_loss.backward()
+        their_optimizer.step()
+        assert_close(trainer.step(x, y), their_loss, dtype)
+        assert_close(ours.weight, theirs.weight, dtype)
+        assert_close(ours.bias, theirs.bias, dtype)
+
+
+def test_groups(dtype):
+    a, their_a = pair(4, 3, dtype, seed=1)
+    b, their_b = pair(3, 2, dtype, seed=2)
+    x, y = data(16, 4, dtype), data(16, 2, dtype, seed=1)
+    optimizer = pente.SGD([{"layers": a, "lr": 0.1}, {"layers": b, "momentum": 0.5}], lr=0.01)
+    their_optimizer = torch.optim.SGD(
+        [{"params": their_a.parameters(), "lr": 0.1}, {"params": their_b.parameters(), "momentum": 0.5}], lr=0.01
+    )
+    loss = pente.MSELoss()
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss(b(a(x)), y)
+        a.backward(b.backward(loss.backward()), input_gradient=False)
+        optimizer.step()
+        their_optimizer.zero_grad()
+        torch.nn.functional.mse_loss(their_b(their_a(torch.from_numpy(x))), torch.from_numpy(y)).backward()
+        their_optimizer.step()
+    for ours, theirs in [(a, their_a), (b, their_b)]:
+        assert_close(ours.weight, theirs.weight, dtype)
+        assert_close(ours.bias, theirs.bias, dtype)
+
+
+def test_fit_is_a_loop_over_randperm(dtype):
+    ours, theirs = pair(5, 2, dtype)
+    x, y = data(50, 5, dtype), data(50, 2, dtype, seed=1)
+    trainer = pente.Trainer(ours, pente.SGD(ours, lr=0.1), pente.MSELoss())
+    trainer.fit(x, y, epochs=3, batch_size=16, seed=7)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(3):
+        for batch in torch.randperm(50, generator=generator).split(16):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.mse_loss(theirs(torch.from_numpy(x)[batch]), torch.from_numpy(y)[batch])
+            loss.backward()
+            optimizer.step()
+    assert_close(ours.weight, theirs.weight, dtype)
+    assert_close(ours.bias, theirs.bias, dtype)
+
+
+def test_state_dicts_go_both_ways(dtype):
+    ours, theirs = pair(5, 2, dtype, seed=1)
+    _, other = pair(5, 2, dtype, seed=2)
+    other.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in ours.state_dict().items()})
+    assert torch.equal(other.weight, theirs.weight)
+    ours.load_state_dict({name: value.numpy() for name, value in other.state_dict().items()})
+    assert bytes(ours.weight) == theirs.weight.detach().numpy().tobytes()
+
+
+def test_a_tensor_is_told_the_way_in():
+    with pytest.raises(TypeError, match=r"x is of type Tensor.*numpy\.asarray\(x, numpy\.float32\)"):
+        pente.Linear(3, 2).predict(torch.zeros(1, 3))
