@@ -63,14 +63,14 @@ enum {
     PENTE_INVALID_STATE = 5,    /* backward without a forward before it */
     PENTE_BUSY = 6,             /* the handle is in use by another call */
     PENTE_OUT_OF_MEMORY = 7,
-    PENTE_NOT_FINITE = 8        /* the loss of a training step is NaN or infinite; no parameter was changed */
+    PENTE_NOT_FINITE = 8        /* the loss of a training step is no finite number of the layer's dtype */
 };
 
 /* The constant's name, "PENTE_OK" and so on, or "unknown status". A static string. */
 PENTE_API const char *pente_status_name(pente_status status);
 
-/* What was wrong in the calling thread's last failed call, as "pente_layer_forward: x is 32×7, but ...", in UTF-8
- * and cut at 255 bytes; "" before the first failure. A success leaves it as it is. Valid until this thread's next failed call. */
+/* What was wrong in the calling thread's last failed call, as "pente_layer_forward: x is 32×7, but ...": UTF-8, cut at
+ * 255 bytes; "" before the first failure. A success leaves it as it is. Valid until this thread's next failed call. */
 PENTE_API const char *pente_last_error(void);
 
 /* ---- Matrices --------------------------------------------------------------------------------------------------- */
@@ -173,7 +173,7 @@ PENTE_MUST_CHECK pente_status pente_layer_gradient_view(const pente_layer *layer
 /* Sets every gradient to 0. Writes the layer. */
 PENTE_MUST_CHECK pente_status pente_layer_zero_gradients(pente_layer *layer);
 
-/* Makes a context for passes of this layer, which it keeps alive. */
+/* Makes a context for passes of this layer alone, which it keeps alive. */
 PENTE_MUST_CHECK pente_status pente_context_new(const pente_layer *layer, pente_context **context);
 PENTE_API pente_status pente_context_free(pente_context *context);
 
@@ -218,8 +218,9 @@ typedef struct pente_mse_options {
 PENTE_MUST_CHECK pente_status pente_mse_new(const pente_mse_options *options, pente_mse **mse);
 PENTE_API pente_status pente_mse_free(pente_mse *mse);
 
-/* The loss of a prediction, q x p, against a target of the same shape and dtype; sample_weight is q x 1, finite and
- * >= 0, or NULL; all zeros are refused where N counts them. Summed in float64. A PENTE_NONE loss is refused here: see below. */
+/* The loss of a prediction, q x p, against a target of the same shape, summed in float64; sample_weight is q x 1, finite
+ * and >= 0, or NULL; all zeros are refused where N counts them. All matrices of a call are of one dtype. A PENTE_NONE
+ * loss is refused here: see below. */
 PENTE_MUST_CHECK pente_status pente_mse_forward(const pente_mse *mse, const pente_matrix *prediction,
                                                 const pente_matrix *target, const pente_matrix *sample_weight,
                                                 double *loss);
@@ -247,6 +248,8 @@ typedef struct pente_sgd pente_sgd;
  *     momentum != 0: buf = g on the first step, then momentum buf + (1 - dampening) g;
  *                    g = g + momentum buf if nesterov, else buf;
  *     t = t - lr g.
+ * Each of these updates is one fused multiply-add in the parameter's dtype; momentum buf rounds by itself, and so does
+ * 1 - dampening. A buffer outlives a momentum of 0.
  * lr, momentum and weight_decay are finite and >= 0, dampening finite; nesterov wants momentum > 0, dampening 0. */
 typedef struct pente_sgd_options {
     size_t struct_size;
@@ -290,9 +293,9 @@ PENTE_MUST_CHECK pente_status pente_trainer_new(pente_layer *layer, const pente_
                                                 pente_trainer **trainer);
 PENTE_API pente_status pente_trainer_free(pente_trainer *trainer);
 
-/* zero_gradients, forward, loss, backward and step in one call, to the same bits, reading x once. The gradients
- * are left in the layer. loss (or NULL) is the loss before the update. A loss that is not finite is PENTE_NOT_FINITE,
- * and nothing changes. Allocates when q is larger than ever before, and else not.
+/* zero_gradients, forward, loss, backward and step in one call, to the same bits, reading x once. The gradients are left
+ * in the layer. loss (or NULL) is the loss before the update. A loss that is not finite in the layer's dtype is
+ * PENTE_NOT_FINITE, and nothing changes. Allocates when q is larger than ever before, and else not.
  * Writes the trainer, the sgd and its layers. */
 PENTE_MUST_CHECK pente_status pente_trainer_step(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
                                                  const pente_matrix *sample_weight, double *loss);
@@ -311,7 +314,8 @@ typedef struct pente_epoch {
 typedef struct pente_fit_options {
     size_t struct_size;
     int64_t epochs;                    /* >= 1 */
-    int64_t batch_size;                /* >= 1; the last batch of an epoch may be smaller */
+    int64_t batch_size;                /* >= 1; the last batch of an epoch may be smaller. One whose sample weights are
+                                          all 0 is passed over */
     int32_t shuffle;                   /* 0: rows in order; else a new torch.randperm order for each epoch */
     uint64_t seed;                     /* of the shuffles: the generator is seeded once, as by manual_seed */
     const pente_matrix *sample_weight; /* q x 1, or NULL */
@@ -344,7 +348,7 @@ enum {
 typedef struct pente_fit_report {
     size_t struct_size;
     int64_t epochs;     /* done */
-    int64_t best_epoch; /* from 1: that of the lowest validation loss; 0 without a validation set */
+    int64_t best_epoch; /* from 1: the last with a better validation loss; 0 without one that is finite */
     pente_stop_reason stop_reason;
 } pente_fit_report;
 

@@ -22,6 +22,7 @@ need g++ command -v g++
 need libc6-dev has_header stdio.h
 need binutils command -v readelf
 need valgrind command -v valgrind
+test "$(uname -m)" != x86_64 || need qemu-user command -v qemu-x86_64
 need libcmocka-dev test -e /usr/include/cmocka.h
 need python3-dev has_python_header
 need python3-venv python3 -c 'import ensurepip, venv'

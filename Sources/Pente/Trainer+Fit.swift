@@ -71,7 +71,7 @@ public struct FitReport: Sendable {
     public internal(set) var trainingLosses: [Double] = []
     /// Empty without a validation set.
     public internal(set) var validationLosses: [Double] = []
-    /// From 1: the epoch of the lowest validation loss; 0 without a validation set.
+    /// From 1: the last epoch with a better validation loss; 0 without one that is finite.
     public internal(set) var bestEpoch = 0
     public internal(set) var stopReason = StopReason.epochs
 }

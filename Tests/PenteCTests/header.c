@@ -1,0 +1,53 @@
+/* Not run but compiled, as C11 and as C++17 by each compiler with all warnings: the header needs no other before it,
+ * and what it defines may be used. The array sizes hold the ABI: none of these numbers may ever change. */
+#include <pente.h>
+
+#define HOLDS(name, condition) typedef char name[(condition) ? 1 : -1]
+
+#if defined(__LP64__)
+HOLDS(size_of_matrix, sizeof(pente_matrix) == 40);
+HOLDS(size_of_linear_options, sizeof(pente_linear_options) == 24);
+HOLDS(size_of_layer_info, sizeof(pente_layer_info) == 40);
+HOLDS(size_of_mse_options, sizeof(pente_mse_options) == 16);
+HOLDS(size_of_sgd_options, sizeof(pente_sgd_options) == 48);
+HOLDS(size_of_epoch, sizeof(pente_epoch) == 40);
+HOLDS(size_of_fit_options, sizeof(pente_fit_options) == 120);
+HOLDS(size_of_fit_report, sizeof(pente_fit_report) == 32);
+HOLDS(size_of_gradcheck_options, sizeof(pente_gradcheck_options) == 32);
+HOLDS(size_of_gradcheck_report, sizeof(pente_gradcheck_report) == 136);
+#endif
+
+HOLDS(statuses, PENTE_OK == 0 && PENTE_INVALID_HANDLE == 1 && PENTE_INVALID_ARGUMENT == 2 &&
+                    PENTE_SHAPE_MISMATCH == 3 && PENTE_DTYPE_MISMATCH == 4 && PENTE_INVALID_STATE == 5 &&
+                    PENTE_BUSY == 6 && PENTE_OUT_OF_MEMORY == 7 && PENTE_NOT_FINITE == 8);
+HOLDS(dtypes, PENTE_FLOAT32 == 1 && PENTE_FLOAT64 == 2);
+HOLDS(reductions, PENTE_MEAN == 1 && PENTE_SUM == 2 && PENTE_NONE == 3 && PENTE_BATCH_MEAN == 4 &&
+                      PENTE_OUTPUT_MEAN == 5);
+HOLDS(stop_reasons, PENTE_STOP_EPOCHS == 1 && PENTE_STOP_EARLY == 2 && PENTE_STOP_CALLBACK == 3 &&
+                        PENTE_STOP_REQUEST == 4);
+
+pente_status use_the_header(const float *numbers, const double *doubles);
+
+pente_status use_the_header(const float *numbers, const double *doubles) {
+    pente_linear_options linear_options = PENTE_LINEAR_OPTIONS_INIT;
+    pente_layer_info info = PENTE_LAYER_INFO_INIT;
+    pente_mse_options mse_options = PENTE_MSE_OPTIONS_INIT;
+    pente_sgd_options sgd_options = PENTE_SGD_OPTIONS_INIT;
+    pente_fit_options fit_options = PENTE_FIT_OPTIONS_INIT;
+    pente_fit_report fit_report = PENTE_FIT_REPORT_INIT;
+    pente_gradcheck_options gradcheck_options = PENTE_GRADCHECK_OPTIONS_INIT;
+    pente_gradcheck_report gradcheck_report = PENTE_GRADCHECK_REPORT_INIT;
+    pente_matrix x = pente_float32_matrix(numbers, 3, 2), y = pente_float64_matrix(doubles, 3, 2);
+    pente_dtype dtype = PENTE_FLOAT32;
+    pente_reduction reduction = PENTE_MEAN;
+    pente_stop_reason reason = PENTE_STOP_EPOCHS;
+    linear_options.dtype = dtype;
+    mse_options.reduction = reduction;
+    fit_options.validation_x = &x;
+    fit_options.validation_y = &y;
+    return pente_version() == PENTE_VERSION && linear_options.struct_size && info.struct_size &&
+                   mse_options.struct_size && sgd_options.struct_size && fit_options.validation_x &&
+                   fit_report.stop_reason != reason && gradcheck_options.struct_size && gradcheck_report.struct_size
+               ? PENTE_OK
+               : PENTE_INVALID_ARGUMENT;
+}
