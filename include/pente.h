@@ -218,8 +218,8 @@ typedef struct pente_mse_options {
 PENTE_MUST_CHECK pente_status pente_mse_new(const pente_mse_options *options, pente_mse **mse);
 PENTE_API pente_status pente_mse_free(pente_mse *mse);
 
-/* The loss of a prediction, q x p, against a target of the same shape, summed in float64; sample_weight is q x 1, finite
- * and >= 0, or NULL; all zeros are refused where N counts them. All matrices of a call are of one dtype. A PENTE_NONE
+/* The loss of a prediction, q x p, against a target of the same shape, summed in float64; sample_weight is q x 1,
+ * finite and >= 0, or NULL; all zeros are refused where N counts them. All matrices of a call are of one dtype. A PENTE_NONE
  * loss is refused here: see below. */
 PENTE_MUST_CHECK pente_status pente_mse_forward(const pente_mse *mse, const pente_matrix *prediction,
                                                 const pente_matrix *target, const pente_matrix *sample_weight,
@@ -293,8 +293,8 @@ PENTE_MUST_CHECK pente_status pente_trainer_new(pente_layer *layer, const pente_
                                                 pente_trainer **trainer);
 PENTE_API pente_status pente_trainer_free(pente_trainer *trainer);
 
-/* zero_gradients, forward, loss, backward and step in one call, to the same bits, reading x once. The gradients are left
- * in the layer. loss (or NULL) is the loss before the update. A loss that is not finite in the layer's dtype is
+/* zero_gradients, forward, loss, backward and step in one call, to the same bits, reading x once. The gradients are
+ * left in the layer. loss (or NULL) is the loss before the update. A loss that is not finite in the layer's dtype is
  * PENTE_NOT_FINITE, and nothing changes. Allocates when q is larger than ever before, and else not.
  * Writes the trainer, the sgd and its layers. */
 PENTE_MUST_CHECK pente_status pente_trainer_step(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
