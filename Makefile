@@ -1,6 +1,7 @@
 # make        the shared library, in build/lib
 # make run    trains on real data from C, Python and Swift, and compares
 # make test   all tests: Swift, C, Python
+# make bench  times a step, beside PyTorch if it is there
 # What is missing on the machine (see tools/setup.sh) is installed first; everything that is made goes to build/ and .build*/.
 
 VERSION := $(shell awk '/define PENTE_VERSION_(MAJOR|MINOR|PATCH)/ {printf "%s%s", dot, $$3; dot="."}' include/pente.h)
@@ -16,12 +17,12 @@ WARNINGS := -Wall -Wextra -Wpedantic -Werror
 EXAMPLE  := -Iinclude $(CFLAGS) $(WARNINGS) -ffp-contract=off
 LINK     := -Lbuild/lib -lpente -Wl,-rpath,'$$ORIGIN/../lib'
 
-.PHONY: all lib run test test-swift test-library test-c test-levels test-python test-readme judges clean
+.PHONY: all lib run bench test test-swift test-library test-c test-levels test-python test-readme judges clean
 all: lib
 lib: $(LIBRARY)
 
 # Embedded Swift: libc is all that it needs. Everything but pente_* is local, or it would clash in a Swift host.
-$(LIBRARY): $(SOURCES)
+$(LIBRARY): $(SOURCES) | build/setup.stamp
 	PENTE_EMBEDDED=1 $(SWIFT) build -c release --product pente --scratch-path .build-embedded --disable-local-rpath \
 	    -Xswiftc -use-ld=lld -Xswiftc -no-toolchain-stdlib-rpath $(addprefix -Xlinker , \
 	    --version-script=$(CURDIR)/Sources/PenteC/exports.map -soname=$(SONAME) --gc-sections --icf=all --no-undefined \
@@ -35,6 +36,10 @@ $(LIBRARY): $(SOURCES)
 
 build/setup.stamp: tools/setup.sh
 	tools/setup.sh
+	@mkdir -p $(@D) && touch $@
+
+build/setup-test.stamp: tools/setup.sh
+	tools/setup.sh test
 	@mkdir -p $(@D) && touch $@
 
 build/venv/stamp: build/setup.stamp tools/requirements.txt
@@ -53,15 +58,15 @@ judges: build/venv/stamp
 
 # ---- The main job ---------------------------------------------------------------------------------------------------
 
-build/bin/%-c: bindings/c/%.c bindings/c/table.c bindings/c/table.h $(LIBRARY) build/setup.stamp
+build/bin/%-c: bindings/c/%.c bindings/c/table.c bindings/c/table.h $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(EXAMPLE) $< bindings/c/table.c -o $@ $(LINK) -lm
 
-build/bin/%-cpp: bindings/c/%.c bindings/c/table.c bindings/c/table.h $(LIBRARY) build/setup.stamp
+build/bin/%-cpp: bindings/c/%.c bindings/c/table.c bindings/c/table.h $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CXX) -std=c++17 $(EXAMPLE) -x c++ $< bindings/c/table.c -o $@ $(LINK) -lm
 
-build/bin/%-swift: $(SOURCES) $(wildcard bindings/swift/*/*.swift)
+build/bin/%-swift: $(SOURCES) $(wildcard bindings/swift/*/*.swift) | build/setup.stamp
 	@mkdir -p $(@D)
 	$(SWIFT) build -c release --product $*-swift
 	cp .build/release/$*-swift $@
@@ -69,15 +74,23 @@ build/bin/%-swift: $(SOURCES) $(wildcard bindings/swift/*/*.swift)
 run: build/bin/train-c build/bin/train-swift build/venv/pente.stamp
 	$(PYTHON) tools/run_examples.py
 
+# A step's time from C and Python beside PyTorch's, if `make judges` has installed it.
+build/bin/bench-step: benchmarks/step.c $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -Iinclude -O2 $(WARNINGS) $< -o $@ $(LINK)
+
+bench: build/bin/bench-step build/venv/pente.stamp
+	$(PYTHON) benchmarks/step.py
+
 # ---- Tests ----------------------------------------------------------------------------------------------------------
 
 test: test-library test-swift test-c test-levels test-python test-readme
 	@echo "all tests passed"
 
-test-swift: build/setup.stamp
+test-swift: | build/setup.stamp
 	$(SWIFT) test -c release
 
-test-library: $(LIBRARY) build/setup.stamp
+test-library: $(LIBRARY)
 	Tests/PenteCTests/check_library.sh
 	Tests/PenteCTests/check_header.sh
 	tools/check_levels.sh .build-embedded/release/libpente.so
@@ -87,7 +100,7 @@ C_TESTS  := arguments overlap linear mse sgd trainer fit callbacks gradcheck all
 C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c)
 C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c special_cases.c)
 
-build/tests/test_%: Tests/PenteCTests/test_%.c $(C_COMMON) $(C_CASES) $(wildcard Tests/PenteCTests/*.h) $(LIBRARY)
+build/tests/test_%: Tests/PenteCTests/test_%.c $(C_COMMON) $(C_CASES) $(wildcard Tests/PenteCTests/*.h) $(LIBRARY) | build/setup-test.stamp
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) $(if $(filter arguments,$*),$(C_CASES)) -o $@ \
 	    $(LINK) -lcmocka -lpthread -lm
@@ -114,7 +127,7 @@ test-python: build/venv/pente.stamp
 	$(PYTHON) -m pytest -q bindings/python/tests
 
 # What the README shows is what the tests run.
-test-readme: build/setup.stamp
+test-readme:
 	python3 tools/check_readme.py
 
 clean:

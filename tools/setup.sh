@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what building, running and testing need and this machine lacks, by apt. Swift and Python must be there.
+# Installs what building and running (setup.sh) or testing (setup.sh test) need and this machine lacks, by apt. Swift
+# and Python must be there.
 set -eu
 
 command -v swift > /dev/null || { echo "setup: Swift 6.2 or newer is needed; see swift.org" >&2; exit 1; }
@@ -21,11 +22,13 @@ need gcc command -v gcc
 need g++ command -v g++
 need libc6-dev has_header stdio.h
 need binutils command -v readelf
-need valgrind command -v valgrind
-test "$(uname -m)" != x86_64 || need qemu-user command -v qemu-x86_64
-need libcmocka-dev test -e /usr/include/cmocka.h
 need python3-dev has_python_header
 need python3-venv python3 -c 'import ensurepip, venv'
+if test "${1-}" = test; then
+    need valgrind command -v valgrind
+    need libcmocka-dev test -e /usr/include/cmocka.h
+    test "$(uname -m)" != x86_64 || need qemu-user command -v qemu-x86_64
+fi
 
 test -n "$missing" || exit 0
 echo "setup: installing$missing"

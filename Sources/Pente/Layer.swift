@@ -48,6 +48,8 @@ open class Layer<Element: Scalar> {
 // MARK: Passes over views: what Swift, C and the trainer share.
 
 extension Layer {
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     package func forward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) throws(PenteError) {
         try requireInput(x)
         guard y.rows == x.rows, y.columns == outputs else {
@@ -59,6 +61,8 @@ extension Layer {
     }
 
     /// Adds the gradients of the batch to the parameters'.
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     package func backward(
         _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, gradInput: MutableMatrixView<Element>?,
         sums: inout GradientSums<Element>

@@ -61,10 +61,14 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         return min(max(fitting / unit, 1), 4) * unit
     }
 
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     package override func computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) {
         Element.perform(.forward(Forward(x: x, weight: weightParameter.view, bias: biasParameter?.values.base, y: y)))
     }
 
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     package override func computeBackward(
         _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, partials: borrowing GradientSums<Element>,
         gradInput: MutableMatrixView<Element>?

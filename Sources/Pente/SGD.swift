@@ -119,6 +119,8 @@ public final class SGD<Element: Scalar> {
     }
 
     /// Sets the gradients of all layers to 0.
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     public func zeroGradients() {
         for group in groups { for layer in group.layers { layer.zeroGradients() } }
     }
@@ -130,6 +132,8 @@ public final class SGD<Element: Scalar> {
     }
 
     /// Allocates the buffers that the next step needs: all that can fail in it.
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     package func prepare() throws(PenteError) {
         for group in groups where group.options.momentum != 0 {
             for state in group.states where state.buffer.isEmpty {
@@ -138,6 +142,8 @@ public final class SGD<Element: Scalar> {
         }
     }
 
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     package func update() {
         for group in groups {
             let options = group.options

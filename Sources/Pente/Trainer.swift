@@ -98,6 +98,8 @@ extension Trainer {
     /// A training step. A block of rows goes forward, through the loss and backward before the next one comes, so
     /// that x is read once. `shouldStop` hears of the work after each block; if it says so, nothing changes and the
     /// result is nil.
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     package func step(_ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool) throws(PenteError) -> Double? {
         try require(examples)
         let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)

@@ -3,6 +3,7 @@
 /// The size of a tile is a matter of speed alone. Each output has a sum of its own, added up in an order that its
 /// shape fixes, so that every tile gives the same bits.
 public struct Tile<let rows: Int, let columns: Int> {
+    // Read and written a row at a time: so the optimizer keeps them in registers, in a large function too.
     @usableFromInline typealias Sums<Element> = InlineArray<rows, InlineArray<columns, Element>>
 
     /// y[r, c] = Σⱼ x[r, j] w[c, j] + b[c]. Lane l of a sum holds the terms with j ≡ l (mod lanes).
@@ -19,7 +20,9 @@ public struct Tile<let rows: Int, let columns: Int> {
             for c in 0..<columns { ws[c] = T.load(w + (c &* wStride &+ j), upTo: left) }
             for r in 0..<rows {
                 let xs = T.load(x + (r &* xStride &+ j), upTo: left)
-                for c in 0..<columns { sums[r][c] = T.fma(xs, ws[c], sums[r][c]) }
+                var row = sums[r]
+                for c in 0..<columns { row[c] = T.fma(xs, ws[c], row[c]) }
+                sums[r] = row
             }
             j &+= T.lanes
         }
@@ -45,7 +48,9 @@ public struct Tile<let rows: Int, let columns: Int> {
             for c in 0..<columns { bs[c] = T.load(b + c &* T.lanes, upTo: width) }
             for r in 0..<rows {
                 let factor = T.Vector(repeating: a[r &* aRow])
-                for c in 0..<columns { sums[r][c] = T.fma(factor, bs[c], sums[r][c]) }
+                var row = sums[r]
+                for c in 0..<columns { row[c] = T.fma(factor, bs[c], row[c]) }
+                sums[r] = row
             }
             a += aStep
             b += bStride
