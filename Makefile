@@ -52,9 +52,11 @@ build/venv/pente.stamp: build/venv/stamp $(LIBRARY) $(shell find bindings/python
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall bindings/python
 	touch $@
 
-# PyTorch, for the tests that compare with it live; they are skipped without.
+# PyTorch's CPU build, for the tests that compare with it live; they are skipped without. Where pip does not find it, name
+# another: make judges TORCH=torch
+TORCH := torch==2.13.0+cpu
 judges: build/venv/stamp
-	$(PYTHON) -m pip install --quiet torch safetensors
+	$(PYTHON) -m pip install --quiet '$(TORCH)'
 
 # ---- The main job ---------------------------------------------------------------------------------------------------
 
