@@ -98,7 +98,7 @@ test-library: $(LIBRARY)
 	tools/check_levels.sh .build-embedded/release/libpente.so
 
 VALGRIND := valgrind --quiet --fair-sched=try --leak-check=full --errors-for-leak-kinds=definite,possible --error-exitcode=9
-C_TESTS  := arguments overlap linear mse sgd trainer fit callbacks gradcheck allocation threads fork bits
+C_TESTS  := arguments overlap linear mse sgd trainer fit callbacks gradcheck limits allocation threads fork bits
 C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c)
 C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c special_cases.c)
 

@@ -1,4 +1,4 @@
-// swift-tools-version: 6.2
+// swift-tools-version: 6.3
 import PackageDescription
 
 // PENTE_EMBEDDED=1 compiles the same sources as Embedded Swift: the self-contained libpente.so (see the Makefile).

@@ -12,8 +12,8 @@
  *           kind: each is answered with PENTE_INVALID_HANDLE. An object that holds another (a trainer its layer)
  *           keeps it alive: you may free your handle as soon as you no longer use it yourself.
  * Memory    The library never keeps, frees or reallocates your memory, with one exception that says so: a context
- *           borrows x from forward to backward. Results go into memory that you give. No output may overlap an
- *           input or another output, and nothing that a call is given may overlap the parameters and gradients that it
+ *           borrows x from forward to backward. Results go into memory that you give. No output matrix may overlap
+ *           an input or another output, and nothing that a call is given may overlap the parameters and gradients that it
  *           writes; such a call is PENTE_INVALID_ARGUMENT.
  * Threads   Different handles are free to run side by side. Calls that only read a handle may share it; a call that
  *           writes to a handle in use elsewhere (or reads one that is being written) returns PENTE_BUSY at once and
@@ -105,7 +105,8 @@ static inline pente_matrix pente_float64_matrix(const double *data, int64_t rows
 
 /* ---- Options ---------------------------------------------------------------------------------------------------- */
 
-/* Each options or report struct starts with its own size, so that it can grow; start from its _INIT macro:
+/* Each options or report struct starts with its own size, which must be that of this header; a later library will take
+ * the sizes of earlier headers too. Start from its _INIT macro:
  *     pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
  * Where a function takes options, NULL stands for the macro's values. */
 
@@ -193,7 +194,7 @@ PENTE_MUST_CHECK pente_status pente_layer_backward(pente_layer *layer, pente_con
 
 /* ---- Mean squared error ----------------------------------------------------------------------------------------- */
 
-/* A loss. It is never written, so any number of threads may share one. */
+/* A loss. It is never written, so threads may share one. */
 typedef struct pente_mse pente_mse;
 
 typedef int32_t pente_reduction;
@@ -325,9 +326,10 @@ typedef struct pente_fit_options {
                          parameters, however the run ends; 0: neither. Wants a validation set. */
     double min_delta; /* a loss is better if it is lower by more than this; finite, >= 0 */
     int32_t (*on_epoch)(const pente_epoch *epoch, void *user_data); /* after each epoch, or NULL; not 0: stop. It may
-                         use the layer, the loss and the optimizer (to predict, or set the lr); the trainer is busy */
-    int32_t (*should_stop)(void *user_data); /* asked some ten times a second, or NULL; not 0: stop before the next
-                         update. It may use no handle of the trainer's */
+                         read the layers (to predict) and the optimizer, and set the optimizer's options; whatever else
+                         writes them is PENTE_BUSY, from this thread as from others */
+    int32_t (*should_stop)(void *user_data); /* asked some ten times a second, between blocks of rows, or NULL; not 0:
+                         stop before the next update. The trainer, its layer and its optimizer are busy meanwhile */
     void *user_data;
     double *training_losses;   /* `epochs` numbers, the first report.epochs of them written; or NULL */
     double *validation_losses; /* likewise */
@@ -356,7 +358,7 @@ typedef struct pente_fit_report {
 
 /* Trains on q examples for some epochs of mini-batches. x and y are read where they are; a batch's rows are gathered
  * only when shuffled. report may be NULL. On failure (PENTE_NOT_FINITE among them) the parameters, gradients and
- * momentum are as they were before the call. Writes the trainer, the sgd and its layers; not during on_epoch. */
+ * momentum are as they were before the call. Writes the trainer, the sgd and its layers. */
 PENTE_MUST_CHECK pente_status pente_trainer_fit(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
                                                 const pente_fit_options *options, pente_fit_report *report);
 

@@ -3,7 +3,7 @@
 # and Python must be there.
 set -eu
 
-command -v swift > /dev/null || { echo "setup: Swift 6.2 or newer is needed; see swift.org" >&2; exit 1; }
+command -v swift > /dev/null || { echo "setup: Swift 6.3 or newer is needed; see swift.org" >&2; exit 1; }
 command -v python3 > /dev/null || { echo "setup: Python 3.11 or newer is needed" >&2; exit 1; }
 
 missing=""

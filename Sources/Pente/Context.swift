@@ -1,7 +1,7 @@
 import PenteKernels
 
 /// What a forward pass keeps for its backward pass, with the workspace of both. Reuse it from step to step: only the
-/// first allocates.
+/// first allocates. One context serves one pass at a time.
 public final class Context<Element: Scalar> {
     package var x: Matrix<Element>?
     package var sums = GradientSums<Element>()
@@ -35,7 +35,7 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
 
     package mutating func endBlock() {
         if isWide {
-            Element.perform(.accumulate(Accumulation(.widen(partial.base, to: wide.base), count: partial.count)))
+            Element._perform(.accumulate(Accumulation(.widen(partial.base, to: wide.base), count: partial.count)))
         }
     }
 
@@ -43,11 +43,15 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
     package func add(to parameters: [Parameter<Element>]) {
         var offset = 0
         for parameter in parameters {
-            let to = parameter.gradients.base
-            let direction: Accumulation<Element>.Direction =
-                isWide ? .narrow(wide.base + offset, to: to) : .add(partial.base + offset, to: to)
-            Element.perform(.accumulate(Accumulation(direction, count: parameter.count)))
+            add(from: offset, parameter.count, to: parameter.gradients.base)
             offset += parameter.count
         }
+    }
+
+    /// Adds `count` of them, from the one numbered `offset` on, to `gradients`.
+    package func add(from offset: Int, _ count: Int, to gradients: UnsafeMutablePointer<Element>) {
+        let direction: Accumulation<Element>.Direction =
+            isWide ? .narrow(wide.base + offset, to: gradients) : .add(partial.base + offset, to: gradients)
+        Element._perform(.accumulate(Accumulation(direction, count: count)))
     }
 }

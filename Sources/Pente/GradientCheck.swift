@@ -140,12 +140,12 @@ private struct GradientCheck: ~Copyable {
     func run(_ options: GradientCheckOptions) throws(PenteError) -> GradientCheckReport {
         _ = try value()
         var report = GradientCheckReport()
-        let size = MutableMatrixView(factors.base, rows: rows, columns: outputs)
         let gradOutput = try Buffer<Double>(copying: factors)
         let gradTarget = try Buffer<Double>(count: rows * outputs)
         if let mse {
             try mse.backward(
-                lossInputs(), upstream: mse.reduction == .none ? size.readOnly : nil,
+                lossInputs(),
+                upstream: mse.reduction == .none ? MatrixView(factors.base, rows: rows, columns: outputs) : nil,
                 gradPrediction: MutableMatrixView(gradOutput.base, rows: rows, columns: outputs),
                 gradTarget: MutableMatrixView(gradTarget.base, rows: rows, columns: outputs))
         }
@@ -164,37 +164,17 @@ private struct GradientCheck: ~Copyable {
         _ report: inout GradientCheckReport
     ) throws(PenteError) {
         let gradInput = try Buffer<Double>(count: rows * layer.inputs)
+        let gradients = try Buffer<Double>(count: layer.parameters.reduce(0) { $0 + $1.count })
         var sums = GradientSums<Double>()
-        let total = layer.parameters.reduce(0) { $0 + $1.count }
-        let kept = try Buffer<Double>(count: total)
-        let analytic = try Buffer<Double>(count: total)
-        exchange(layer, kept, analytic) { gradient, kept, _ in kept.update(from: gradient.base, count: gradient.count) }
-        layer.zeroGradients()
-        defer {
-            exchange(layer, kept, analytic) { gradient, kept, _ in gradient.copy(from: kept) }
-        }
-        try layer.backward(
+        try layer.computeGradients(
             gradOutput, x: x.readOnly,
             gradInput: MutableMatrixView(gradInput.base, rows: rows, columns: layer.inputs), sums: &sums)
-        exchange(layer, kept, analytic) { gradient, _, analytic in
-            analytic.update(from: gradient.base, count: gradient.count)
-        }
+        sums.add(from: 0, gradients.count, to: gradients.base)
         try compare("x", x, gradInput.base, options, &report)
         var offset = 0
         for parameter in layer.parameters {
             let values = MutableMatrixView(parameter.values.base, rows: parameter.rows, columns: parameter.columns)
-            try compare(parameter.name, values, analytic.base + offset, options, &report)
-            offset += parameter.count
-        }
-    }
-
-    private func exchange(
-        _ layer: Layer<Double>, _ kept: borrowing Buffer<Double>, _ analytic: borrowing Buffer<Double>,
-        _ body: (borrowing Buffer<Double>, UnsafeMutablePointer<Double>, UnsafeMutablePointer<Double>) -> Void
-    ) {
-        var offset = 0
-        for parameter in layer.parameters {
-            body(parameter.gradients, kept.base + offset, analytic.base + offset)
+            try compare(parameter.name, values, gradients.base + offset, options, &report)
             offset += parameter.count
         }
     }
@@ -208,13 +188,14 @@ private struct GradientCheck: ~Copyable {
             let element = values.base + e
             let kept = element.pointee
             defer { element.pointee = kept }
-            element.pointee = kept + options.eps
+            let (high, low) = (kept + options.eps, kept - options.eps)
+            element.pointee = high
             let above = try value()
-            element.pointee = kept - options.eps
+            element.pointee = low
             let below = try value()
             report.note(
                 name, e / values.columns, e % values.columns, analytic: analytic[e],
-                numeric: (above - below) / (2 * options.eps), options)
+                numeric: (above - below) / (high - low), options)
         }
     }
 }
@@ -226,7 +207,7 @@ extension GradientCheckReport {
         let error = (analytic - numeric).magnitude
         let tolerance = options.atol + options.rtol * numeric.magnitude
         checked += 1
-        if !(error <= tolerance) { passed = false }
+        if !(error <= tolerance && tolerance.isFinite) { passed = false }
         guard checked == 1 || isWorse(error, tolerance) else { return }
         worst = name
         (self.row, self.column) = (row, column)
@@ -234,9 +215,9 @@ extension GradientCheckReport {
         (self.error, self.tolerance) = (error, tolerance)
     }
 
-    /// Errors are compared in units of their tolerance, then as they are. NaN is the worst of all.
+    /// Errors are compared in units of their tolerance, then as they are. What is not finite is the worst of all.
     private func isWorse(_ error: Double, _ tolerance: Double) -> Bool {
-        if self.error.isNaN || error.isNaN { return !self.error.isNaN }
+        if !self.error.isFinite || !error.isFinite { return self.error.isFinite }
         let ratio = error == 0 ? 0 : error / tolerance
         let worstRatio = self.error == 0 ? 0 : self.error / self.tolerance
         return ratio > worstRatio || ratio == worstRatio && error > self.error

@@ -3,12 +3,12 @@ import PenteKernels
 /// Something with `forward`, `backward` and parameters, which it holds with their gradients.
 ///
 /// A layer is a reference and not `Sendable`: it belongs to one thread, or actor, at a time.
-open class Layer<Element: Scalar> {
+public class Layer<Element: Scalar> {
     /// The columns of x.
     public let inputs: Int
     /// The columns of y.
     public let outputs: Int
-    public internal(set) var parameters: [Parameter<Element>]
+    public let parameters: [Parameter<Element>]
 
     package init(inputs: Int, outputs: Int, parameters: [Parameter<Element>]) {
         self.inputs = inputs
@@ -61,9 +61,18 @@ extension Layer {
     }
 
     /// Adds the gradients of the batch to the parameters'.
+    package func backward(
+        _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, gradInput: MutableMatrixView<Element>?,
+        sums: inout GradientSums<Element>
+    ) throws(PenteError) {
+        try computeGradients(gradOutput, x: x, gradInput: gradInput, sums: &sums)
+        sums.add(to: parameters)
+    }
+
+    /// Leaves the parameters' gradients of the batch in `sums`, and writes x's.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
-    package func backward(
+    package func computeGradients(
         _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, gradInput: MutableMatrixView<Element>?,
         sums: inout GradientSums<Element>
     ) throws(PenteError) {
@@ -87,7 +96,6 @@ extension Layer {
             sums.endBlock()
             first += count
         }
-        sums.add(to: parameters)
     }
 
     package func blocks(_ rows: Int) -> Int { (rows - 1) / rowsPerBlock + 1 }

@@ -64,7 +64,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     package override func computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) {
-        Element.perform(.forward(Forward(x: x, weight: weightParameter.view, bias: biasParameter?.values.base, y: y)))
+        Element._perform(.forward(Forward(x: x, weight: weightParameter.view, bias: biasParameter?.values.base, y: y)))
     }
 
     @specialized(where Element == Float)
@@ -74,13 +74,13 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         gradInput: MutableMatrixView<Element>?
     ) {
         let gradWeight = MutableMatrixView(partials.partial(at: 0), rows: outputs, columns: inputs)
-        Element.perform(.product(Product(gradWeight: gradWeight, gradOutput: gradOutput, x: x)))
+        Element._perform(.product(Product(gradWeight: gradWeight, gradOutput: gradOutput, x: x)))
         if biasParameter != nil {
-            Element.perform(
+            Element._perform(
                 .columnSums(ColumnSums(partials.partial(at: weightParameter.count), gradOutput: gradOutput)))
         }
         if let gradInput {
-            Element.perform(
+            Element._perform(
                 .product(Product(gradInput: gradInput, gradOutput: gradOutput, weight: weightParameter.view)))
         }
     }

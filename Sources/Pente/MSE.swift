@@ -69,7 +69,9 @@ extension MSE {
     }
 
     /// The sum of the weights, or the number of rows without any.
-    package func totalWeight<Element>(_ sampleWeight: MatrixView<Element>?, rows: Int) throws(PenteError) -> Double {
+    package func totalWeight<Element: Scalar>(_ sampleWeight: MatrixView<Element>?, rows: Int) throws(PenteError)
+        -> Double
+    {
         guard let sampleWeight else { return Double(rows) }
         guard sampleWeight.rows == rows, sampleWeight.columns == 1 else {
             throw PenteError(
@@ -86,8 +88,14 @@ extension MSE {
             }
             total += Double(weight)
         }
-        guard total > 0 || !isMeanOverRows else {
+        guard isMeanOverRows else { return total }
+        if total == 0 {
             throw PenteError(.invalidArgument, "sample_weight is all zeros, and a mean over nothing has no value")
+        }
+        guard Element(1 / total).isNormal else {
+            throw PenteError(
+                .invalidArgument,
+                "sample_weight sums to \(total), whose reciprocal is beyond the range of \(Element.dtypeName)")
         }
         return total
     }
@@ -97,7 +105,7 @@ extension MSE {
         withUnsafeMutablePointer(to: &total) { total in
             var error = SquaredError(inputs)
             error.total = total
-            Element.perform(.squaredError(error))
+            Element._perform(.squaredError(error))
         }
         return total / inputs.divisor
     }
@@ -111,7 +119,7 @@ extension MSE {
         try inputs.requireShape(of: squares, "squares")
         var error = SquaredError(inputs)
         error.squares = squares
-        Element.perform(.squaredError(error))
+        Element._perform(.squaredError(error))
     }
 
     /// `upstream` is 1×1, or of the prediction's shape if nothing is summed; nil stands for ones.
@@ -135,7 +143,7 @@ extension MSE {
         error.scale = scale(inputs.divisor, upstream: factor)
         error.gradPrediction = gradPrediction
         error.gradTarget = gradTarget
-        Element.perform(.squaredError(error))
+        Element._perform(.squaredError(error))
     }
 
     /// (2/N)·g, rounded once.

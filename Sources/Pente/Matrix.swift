@@ -1,7 +1,7 @@
 import PenteKernels
 
 /// A matrix, a row an example: a value, which shares its memory with its copies and its blocks of columns until one
-/// of them is written.
+/// of them is written. Its memory is an array's: where there is none, Swift ends the process.
 public struct Matrix<Element: Scalar>: Sendable, Equatable {
     public let rows: Int
     public let columns: Int
@@ -28,6 +28,7 @@ public struct Matrix<Element: Scalar>: Sendable, Equatable {
         self.init(rows: rows, columns: columns, storage: elements, offset: 0, rowStride: columns)
     }
 
+    /// A copy of rows that lie one behind another.
     init(copying view: MatrixView<Element>) {
         let elements = [Element](UnsafeBufferPointer(start: view.base, count: view.rows * view.columns))
         self.init(rows: view.rows, columns: view.columns, storage: elements, offset: 0, rowStride: view.columns)

@@ -30,10 +30,10 @@ public final class Parameter<Element: Scalar> {
     }
 
     /// The parameter's value, a copy.
-    public var value: Matrix<Element> { copy(view) }
+    public var value: Matrix<Element> { Matrix(copying: view) }
 
     /// The parameter's gradient, a copy: rows × columns, as the parameter.
-    public var gradient: Matrix<Element> { copy(gradientView) }
+    public var gradient: Matrix<Element> { Matrix(copying: gradientView) }
 
     /// Replaces the value by a matrix of the same shape.
     public func setValue(_ value: Matrix<Element>) throws(PenteError) {
@@ -41,10 +41,6 @@ public final class Parameter<Element: Scalar> {
             throw PenteError(.shapeMismatch, "value is \(value.rows, value.columns), but \(name) is \(rows, columns)")
         }
         values.copy(from: value.elements)
-    }
-
-    private func copy(_ view: MatrixView<Element>) -> Matrix<Element> {
-        Matrix(copying: view)
     }
 
     package func fillUniform(bound: Double, from generator: inout MersenneTwister) {

@@ -43,7 +43,8 @@ public struct SGDOptions: Sendable, Equatable {
     }
 }
 
-/// Stochastic gradient descent over layers in groups, each group with options of its own.
+/// Stochastic gradient descent over layers in groups, each group with options of its own. Like its layers it belongs to
+/// one thread, or actor, at a time.
 public final class SGD<Element: Scalar> {
     package final class Group {
         package let layers: [Layer<Element>]
@@ -93,6 +94,8 @@ public final class SGD<Element: Scalar> {
         }
         groups.append(Group(layers, options))
     }
+
+    package var states: [State] { groups.flatMap { $0.states } }
 
     package func holds(_ layer: Layer<Element>) -> Bool {
         groups.contains { $0.layers.contains { $0 === layer } }
@@ -155,7 +158,7 @@ public final class SGD<Element: Scalar> {
 extension SGD.State {
     fileprivate func update(_ options: SGDOptions) {
         let hasMomentum = options.momentum != 0
-        Element.perform(
+        Element._perform(
             .update(
                 Update(
                     parameter: parameter.values.base, gradient: parameter.gradients.base,

@@ -10,13 +10,13 @@ public protocol Scalar: KernelScalar {
     /// "float32" or "float64".
     static var dtypeName: StaticString { get }
     /// The highest level of kernels that this processor runs is chosen at each call.
-    static func perform(_ operation: KernelOperation<Self>)
+    static func _perform(_ operation: KernelOperation<Self>)
 }
 
 extension Float: Scalar {
     public static var dtypeName: StaticString { "float32" }
 
-    public static func perform(_ operation: KernelOperation<Float>) {
+    public static func _perform(_ operation: KernelOperation<Float>) {
         #if arch(x86_64)
             switch pente_processor_level() {
             case 2: performAVX512(operation)
@@ -32,7 +32,7 @@ extension Float: Scalar {
 extension Double: Scalar {
     public static var dtypeName: StaticString { "float64" }
 
-    public static func perform(_ operation: KernelOperation<Double>) {
+    public static func _perform(_ operation: KernelOperation<Double>) {
         #if arch(x86_64)
             switch pente_processor_level() {
             case 2: performAVX512(operation)

@@ -85,13 +85,15 @@ extension Trainer {
     ///   - sampleWeight: q×1.
     ///   - validation: x and y of rows to judge by, not to learn from.
     ///   - onEpoch: called after each epoch; true stops the run.
+    ///   - shouldStop: asked some ten times a second, between blocks of rows; true stops before the next update, and
+    ///     the steps that are done are kept.
     /// - Throws: `.notFinite` if a step's loss is NaN or infinite, or what is wrong with an argument. Parameters,
     ///   gradients and momentum are then as they were before the call.
     @discardableResult
     public func fit(
         _ x: Matrix<Element>, _ y: Matrix<Element>, sampleWeight: Matrix<Element>? = nil,
         validation: (x: Matrix<Element>, y: Matrix<Element>)? = nil, options: FitOptions = FitOptions(),
-        onEpoch: (Epoch) -> Bool = { _ in false }
+        onEpoch: (Epoch) -> Bool = { _ in false }, shouldStop: () -> Bool = { false }
     ) throws(PenteError) -> FitReport {
         var report = FitReport()
         func record(_ epoch: Epoch) throws(PenteError) -> Bool {
@@ -101,10 +103,10 @@ extension Trainer {
         }
         let summary = try withExamples(x, y, sampleWeight) { (examples) throws(PenteError) -> FitSummary in
             guard let validation else {
-                return try fit(examples, validation: nil, options: options, onEpoch: record, shouldStop: { false })
+                return try fit(examples, validation: nil, options: options, onEpoch: record, shouldStop: shouldStop)
             }
             return try withExamples(validation.x, validation.y, nil) { (validation) throws(PenteError) -> FitSummary in
-                try fit(examples, validation: validation, options: options, onEpoch: record, shouldStop: { false })
+                try fit(examples, validation: validation, options: options, onEpoch: record, shouldStop: shouldStop)
             }
         }
         report.epochs = summary.epochs
@@ -132,8 +134,8 @@ extension Trainer {
         if let validation { try require(validation, "validation_x", "validation_y") }
 
         var batches = try Batches(examples, options)
-        let start = try Snapshot(sgd, isWhole: true)
-        let best = try Snapshot(sgd, isWhole: false)
+        let start = try Snapshot(sgd.states, isWhole: true)
+        let best = try Snapshot(options.patience > 0 ? sgd.states : [], isWhole: false)
         var throttle = Throttle()
         do throws(PenteError) {
             return try run(
@@ -152,7 +154,7 @@ extension Trainer {
         var summary = FitSummary()
         var bestLoss = Double.infinity
         while summary.epochs < options.epochs {
-            guard let trainingLoss = try runEpoch(&batches, shouldStop: shouldStop),
+            guard !shouldStop(0), let trainingLoss = try runEpoch(&batches, shouldStop: shouldStop),
                 let validationLoss = try validation.evaluated(by: self, shouldStop: shouldStop)
             else {
                 summary.stopReason = .request
@@ -190,7 +192,10 @@ extension Trainer {
                 try batch.sampleWeight.map { (weights) throws(PenteError) in
                     (0..<batch.count).reduce(0.0) { $0 + Double(weights.base[$1 &* weights.rowStride]) }
                 } ?? Double(batch.count)
-            if weight == 0 { continue }  // nothing to learn from, and a mean over nothing
+            if weight == 0 {  // nothing to learn from, and a mean over nothing
+                if shouldStop(batch.count) { return nil }
+                continue
+            }
             guard let loss = try step(batch, shouldStop: shouldStop) else { return nil }
             total += mse.isMeanOverRows ? loss * weight : loss
             rows += weight
@@ -204,9 +209,10 @@ private struct Throttle {
     private var work = 0
     private var last = pente_monotonic_seconds()
 
+    /// `more` is the work since the last time; before an epoch, 0.
     mutating func isDue(after more: Int) -> Bool {
         work &+= more
-        if work < 1 << 20 { return false }
+        if more > 0 && work < 1 << 20 { return false }
         work = 0
         let now = pente_monotonic_seconds()
         if now - last < 0.1 { return false }
@@ -275,11 +281,12 @@ private struct Snapshot<Element: Scalar>: ~Copyable {
     private let hasStepped: [Bool]
     private let isWhole: Bool
 
-    init(_ sgd: SGD<Element>, isWhole: Bool) throws(PenteError) {
-        states = sgd.groups.flatMap { $0.states }
+    init(_ states: [SGD<Element>.State], isWhole: Bool) throws(PenteError) {
+        self.states = states
         hasStepped = states.map { $0.hasStepped }
         self.isWhole = isWhole
-        elements = try Buffer(count: states.reduce(0) { $0 + $1.parameter.count } * (isWhole ? 3 : 1))
+        let count = states.reduce(0) { $0 + $1.parameter.count } * (isWhole ? 3 : 1)
+        elements = count > 0 ? try Buffer(count: count) : Buffer()
         save()
     }
 

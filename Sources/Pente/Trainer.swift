@@ -1,6 +1,7 @@
 import PenteKernels
 
-/// A layer, a loss and an optimizer together, with the workspace for their steps.
+/// A layer, a loss and an optimizer together, with the workspace for their steps. It belongs to one thread, or actor, at
+/// a time, as they do.
 public final class Trainer<Element: Scalar> {
     public let layer: Layer<Element>
     public let mse: MSE
@@ -48,7 +49,7 @@ public final class Trainer<Element: Scalar> {
         }
     }
 
-    package func withExamples<Result>(
+    func withExamples<Result>(
         _ x: Matrix<Element>, _ y: Matrix<Element>, _ sampleWeight: Matrix<Element>?,
         _ body: (Examples<Element>) throws(PenteError) -> Result
     ) throws(PenteError) -> Result {
@@ -106,8 +107,8 @@ extension Trainer {
         let divisor = mse.divisor(rows: rows, columns: layer.outputs)
         try sums.start(layer.parameters, blocks: layer.blocks(examples.count))
         try sgd.prepare()
-        let isDone = try forEachBlock(examples, scale: mse.scale(divisor), shouldStop: shouldStop)
-        guard let total = isDone else { return nil }
+        let total = try forEachBlock(examples, scale: mse.scale(divisor), shouldStop: shouldStop)
+        guard let total else { return nil }
         let loss = total / divisor
         guard Element(loss).isFinite else { throw notFinite(loss) }
         sgd.zeroGradients()
@@ -144,7 +145,7 @@ extension Trainer {
                 var error = SquaredError(prediction: y.readOnly, target: rows.y, sampleWeight: rows.sampleWeight)
                 error.total = total
                 if let scale { (error.scale, error.gradPrediction) = (scale, gradient) }
-                Element.perform(.squaredError(error))
+                Element._perform(.squaredError(error))
             }
             if scale != nil {
                 layer.computeBackward(gradient.readOnly, x: rows.x, partials: sums, gradInput: nil)

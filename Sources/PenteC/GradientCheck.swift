@@ -10,7 +10,7 @@ public func pente_gradcheck(
 ) -> pente_status {
     status("pente_gradcheck") { () throws(PenteError) in
         let report = try require(report, "report")
-        try requireSize(report.pointee.struct_size, of: pente_gradcheck_report.self, "report")
+        try requireSized(report, "report")
         let options = try GradientCheckOptions(options)
         let result = try withLayerIfAny(layer) { (layer) throws(PenteError) in
             try withMSEIfAny(mse) { (mse) throws(PenteError) in
@@ -49,8 +49,7 @@ private func withMSEIfAny<Result>(
 extension GradientCheckOptions {
     fileprivate init(_ options: UnsafePointer<pente_gradcheck_options>?) throws(PenteError) {
         self.init()
-        guard let options = options?.pointee else { return }
-        try requireSize(options.struct_size, of: pente_gradcheck_options.self, "options")
+        guard let options = try sized(options, "options") else { return }
         self.init(eps: options.eps, atol: options.atol, rtol: options.rtol)
     }
 }

@@ -48,11 +48,13 @@ private struct Token {
     var handle: OpaquePointer? { OpaquePointer(bitPattern: UInt(bits)) }
 }
 
-/// A slot's word: is it being written, how many read it, how many hold it, its kind and its generation.
+/// A slot's word: is it being written, does somebody wait to write it, how many read it, how many hold it, its kind and
+/// its generation.
 private struct SlotState {
     static let writer: UInt64 = 1
-    static let reader: UInt64 = 1 << 1
-    static let readers: UInt64 = 0x7ff << 1
+    static let waiter: UInt64 = 1 << 1
+    static let reader: UInt64 = 1 << 2
+    static let readers: UInt64 = 0x3ff << 2
     static let holder: UInt64 = 1 << 12
     static let holders: UInt64 = 0xff_ffff << 12
     static let generation: UInt64 = 1 << 40
@@ -61,7 +63,8 @@ private struct SlotState {
 
     var isHeld: Bool { bits & Self.holders != 0 }
     var isInUse: Bool { bits & (Self.writer | Self.readers) != 0 }
-    var isWritten: Bool { bits & Self.writer != 0 }
+    /// Written, or about to be.
+    var isWritten: Bool { bits & (Self.writer | Self.waiter) != 0 }
     var isFullyRead: Bool { bits & Self.readers == Self.readers }
     var kind: UInt64 { bits >> 36 & 0xf }
     var generation: UInt64 { bits >> 40 }
@@ -113,7 +116,8 @@ struct Slot {
 
     func end(_ access: Access) { subtract(access == .write ? SlotState.writer : SlotState.reader) }
 
-    /// Keeps the object alive beyond its handle. Call it while the slot is in use or held.
+    /// Keeps the object alive beyond its handle. Call it while the slot is in use or held. No object holds another twice,
+    /// so there are never more holders than handles.
     func hold() { memory.pointee.state.wrappingAdd(SlotState.holder, ordering: .acquiringAndReleasing) }
 
     func unhold() { subtract(SlotState.holder) }
@@ -135,8 +139,9 @@ struct Slot {
 }
 
 enum HandleTable {
-    // Chunk c has 64 << c slots: eighteen of them are all that an index of 24 bits can name.
+    // Chunk c has 64 << c slots: eighteen chunks are nearly all that an index of 24 bits can name.
     private static let chunks = InlineArray<18, Atomic<UInt>> { _ in Atomic(0) }
+    private static var capacity: UInt64 { 64 << 18 - 64 }
     private static let count = Atomic<UInt64>(0)
     /// The last slot that was put back, as index + 1, under a number of changes (32 bits) that tells two states of
     /// the list with the same first slot apart.
@@ -222,7 +227,7 @@ enum HandleTable {
     private static func takeNew() throws(PenteError) -> Slot {
         while true {
             let index = count.load(ordering: .acquiring)
-            guard index <= 0xff_ffff else { throw PenteError(.outOfMemory, "out of memory: too many handles") }
+            guard index < capacity else { throw PenteError(.outOfMemory, "out of memory: too many handles") }
             try ensureChunk(chunk(of: index).number)
             if count.compareExchange(expected: index, desired: index + 1, ordering: .acquiringAndReleasing).exchanged {
                 return slot(index)!
@@ -278,19 +283,43 @@ extension Slot {
         for slot in slots { slot.end(access) }
     }
 
-    /// Begins an access to all slots, once everybody has left them.
-    static func beginWaiting(_ slots: [Slot], _ access: Access) {
-        while !tryBegin(slots, access) { sched_yield() }
-    }
-
-    func beginWaiting(_ access: Access) {
-        while tryBegin(access, nil) != .begun { sched_yield() }
-    }
-
     /// Runs `body` while no other call uses the slot.
     func withWrite<Result>(_ name: String, _ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
         if tryBegin(.write, nil) != .begun { throw HandleTable.busy(name) }
         defer { end(.write) }
         return try body()
+    }
+
+    /// Turns the writer into a reader: others may read, and none can write.
+    func downgrade() {
+        memory.pointee.state.wrappingAdd(SlotState.reader &- SlotState.writer, ordering: .acquiringAndReleasing)
+    }
+
+    /// Begins to write once all others have left; from now on none comes in. `isReader`: this call is one of the
+    /// readers, by `downgrade`. Waits for single calls at most, since a reader never waits itself.
+    func beginWaiting(isReader: Bool) {
+        let own = isReader ? SlotState.reader : 0
+        update { state in
+            state.isWritten ? nil : state.bits | SlotState.waiter
+        }
+        update { state in
+            state.bits & (SlotState.writer | SlotState.readers) == own
+                ? state.bits &- own &- SlotState.waiter &+ SlotState.writer : nil
+        }
+    }
+
+    /// Changes the word as soon as `change` gives another.
+    private func update(_ change: (SlotState) -> UInt64?) {
+        while true {
+            let state = SlotState(bits: memory.pointee.state.load(ordering: .acquiring))
+            if let next = change(state),
+                memory.pointee.state.compareExchange(
+                    expected: state.bits, desired: next, ordering: .acquiringAndReleasing
+                ).exchanged
+            {
+                return
+            }
+            sched_yield()
+        }
     }
 }

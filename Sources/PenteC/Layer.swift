@@ -1,5 +1,6 @@
 import CPente
 import Pente
+import PenteSystem
 
 /// Runs `body` with the layer of a handle.
 func withLayer<Result>(
@@ -19,7 +20,10 @@ private func withContext<Result>(
 }
 
 private func text(_ name: UnsafePointer<CChar>?) throws(PenteError) -> String {
-    String(cString: try require(name, "name"))
+    let name = try require(name, "name")
+    // A longer one is no parameter's, and of an error's message there is no more to be seen.
+    let bytes = UnsafeRawBufferPointer(start: name, count: strnlen(name, 300))
+    return String(decoding: bytes, as: UTF8.self)
 }
 
 @_cdecl("pente_linear_new") @implementation
@@ -32,8 +36,7 @@ public func pente_linear_new(
         var dtype = Float.dtype
         var bias = true
         var seed: UInt64 = 0
-        if let options = options?.pointee {
-            try requireSize(options.struct_size, of: pente_linear_options.self, "options")
+        if let options = try sized(options, "options") {
             try requireKnown(options.dtype, "options")
             (dtype, bias, seed) = (options.dtype, options.bias != 0, options.seed)
         }
@@ -48,7 +51,7 @@ public func pente_linear_new(
 
 @_cdecl("pente_layer_free") @implementation
 public func pente_layer_free(_ layer: OpaquePointer!) -> pente_status {
-    status("pente_layer_free") { () throws(PenteError) in try HandleTable.remove(layer, .layer, "layer") }
+    freeing("pente_layer_free", layer, .layer, "layer")
 }
 
 @_cdecl("pente_layer_get_info") @implementation
@@ -58,7 +61,7 @@ public func pente_layer_get_info(_ layer: OpaquePointer!, _ info: UnsafeMutableP
     status("pente_layer_get_info") { () throws(PenteError) in
         try withLayer(layer, .read) { (layer) throws(PenteError) in
             let info = try require(info, "info")
-            try requireSize(info.pointee.struct_size, of: pente_layer_info.self, "info")
+            try requireSized(info, "info")
             info.pointee = layer.info()
         }
     }
@@ -152,7 +155,7 @@ public func pente_context_new(_ layer: OpaquePointer!, _ context: UnsafeMutableP
 
 @_cdecl("pente_context_free") @implementation
 public func pente_context_free(_ context: OpaquePointer!) -> pente_status {
-    status("pente_context_free") { () throws(PenteError) in try HandleTable.remove(context, .context, "context") }
+    freeing("pente_context_free", context, .context, "context")
 }
 
 @_cdecl("pente_layer_forward") @implementation

@@ -83,8 +83,7 @@ public func pente_mse_new(
     status("pente_mse_new") { () throws(PenteError) in
         let mse = try require(mse, "mse")
         var reduction = Reduction.mean
-        if let options = options?.pointee {
-            try requireSize(options.struct_size, of: pente_mse_options.self, "options")
+        if let options = try sized(options, "options") {
             guard let known = Reduction(rawValue: options.reduction) else {
                 throw PenteError(
                     .invalidArgument,
@@ -98,7 +97,7 @@ public func pente_mse_new(
 
 @_cdecl("pente_mse_free") @implementation
 public func pente_mse_free(_ mse: OpaquePointer!) -> pente_status {
-    status("pente_mse_free") { () throws(PenteError) in try HandleTable.remove(mse, .mse, "mse") }
+    freeing("pente_mse_free", mse, .mse, "mse")
 }
 
 @_cdecl("pente_mse_forward") @implementation

@@ -1,10 +1,11 @@
 #if hasFeature(Embedded)
+    import Pente
     import PenteSystem
     import Synchronization
 
     // Swift's own small objects (classes, arrays, strings) come from posix_memalign, whose failure it answers with a trap.
     // The linker puts the two functions below in the place of posix_memalign and free (--wrap, see the Makefile): when there
-    // is no memory, small objects come from a reserve, and `Reserve.isSpent` lets the next call say so in time.
+    // is no memory, small objects come from a reserve, and the next call says so in time.
 
     enum Reserve {
         private static let capacity = 1 << 16
@@ -38,12 +39,17 @@
             }
         }
 
-        /// Part of the reserve is taken, and there still is no memory.
-        static var isSpent: Bool {
-            if state.load(ordering: .relaxed) == 0 { return false }
-            guard let probe = malloc(4096) else { return true }
-            free(probe)
-            return false
+        /// Throws if part of the reserve is taken and there still is no memory.
+        static func requireUntouched() throws(PenteError) {
+            if state.load(ordering: .relaxed) != 0 { try require(bytes: 4096) }
+        }
+
+        /// Throws unless so much can be had: before Swift's arrays grow with a caller's number.
+        static func require(bytes: Int) throws(PenteError) {
+            // The real functions: a malloc and a free that it knows the compiler would leave out.
+            var probe: UnsafeMutableRawPointer?
+            if __real_posix_memalign(&probe, 64, bytes) != 0 { throw .outOfMemory }
+            __real_free(probe)
         }
     }
 
@@ -63,7 +69,10 @@
         __real_free(block)
     }
 #else
+    import Pente
+
     enum Reserve {
-        static var isSpent: Bool { false }
+        static func requireUntouched() throws(PenteError) {}
+        static func require(bytes: Int) throws(PenteError) {}
     }
 #endif

@@ -5,6 +5,8 @@ import Pente
 class SGDResource: Resource {
     /// Its layers, which it holds.
     fileprivate(set) var layers: [Slot] = []
+    /// A run is in its callback, and counts on the layers.
+    var isFitting = false
 
     var dtype: pente_dtype { fatalError() }
     func add(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) { fatalError() }
@@ -59,8 +61,7 @@ final class TypedSGD<Element: Scalar>: SGDResource {
 extension SGDOptions {
     fileprivate init(_ options: UnsafePointer<pente_sgd_options>?) throws(PenteError) {
         self.init()
-        guard let options = options?.pointee else { return }
-        try requireSize(options.struct_size, of: pente_sgd_options.self, "options")
+        guard let options = try sized(options, "options") else { return }
         lr = options.lr
         momentum = options.momentum
         dampening = options.dampening
@@ -91,10 +92,17 @@ private func withLayers(
 ) throws(PenteError) {
     let handles = try require(handles, "layers")
     if count < 1 { throw PenteError(.invalidArgument, "count is \(count); a group takes at least one layer") }
+    // About what the arrays and objects of an optimizer take for each layer.
+    let (bytes, overflow) = Int(count).multipliedReportingOverflow(by: 512)
+    if overflow { throw .outOfMemory }
+    try Reserve.require(bytes: bytes)
     var layers: [LayerResource] = []
     defer { for layer in layers { layer.slot.unhold() } }
     for i in 0..<Int(count) {
         let layer = try HandleTable.with(handles[i], .layer, .read, "layers[\(i)]") { (resource) throws(PenteError) in
+            if layers.contains(where: { $0 === resource }) {
+                throw PenteError(.invalidArgument, "layers[\(i)] is given twice")
+            }
             resource.slot.hold()
             return unsafeDowncast(resource, to: LayerResource.self)
         }
@@ -129,7 +137,7 @@ public func pente_sgd_new(
 
 @_cdecl("pente_sgd_free") @implementation
 public func pente_sgd_free(_ sgd: OpaquePointer!) -> pente_status {
-    status("pente_sgd_free") { () throws(PenteError) in try HandleTable.remove(sgd, .sgd, "sgd") }
+    freeing("pente_sgd_free", sgd, .sgd, "sgd")
 }
 
 @_cdecl("pente_sgd_add_group") @implementation
@@ -140,6 +148,9 @@ public func pente_sgd_add_group(
     status("pente_sgd_add_group") { () throws(PenteError) in
         try withSGD(sgd, .write) { (sgd) throws(PenteError) in
             let options = try SGDOptions(options)
+            if sgd.isFitting {
+                throw PenteError(.busy, "sgd is in a fit, which works with the groups that it began with")
+            }
             try withLayers(layers, count, dtype: sgd.dtype) { (layers) throws(PenteError) in
                 try sgd.add(layers, options)
             }
@@ -154,7 +165,7 @@ public func pente_sgd_get_options(
     status("pente_sgd_get_options") { () throws(PenteError) in
         try withSGD(sgd, .read) { (sgd) throws(PenteError) in
             let options = try require(options, "options")
-            try requireSize(options.pointee.struct_size, of: pente_sgd_options.self, "options")
+            try requireSized(options, "options")
             options.pointee = try sgd.options(group).asC
         }
     }

@@ -31,33 +31,50 @@ public func pente_last_error() -> UnsafePointer<CChar>! { UnsafePointer(pente_me
 /// Runs the body of a C function: a thrown error becomes the thread's message and the status.
 func status(_ function: StaticString, _ body: () throws(PenteError) -> Void) -> pente_status {
     do throws(PenteError) {
-        if Reserve.isSpent { throw .outOfMemory }
+        try Reserve.requireUntouched()
         try body()
         return 0
     } catch {
-        record("\(function): \(error.message)")
+        record(function, error.message)
         return error.code.rawValue
     }
 }
 
-private func isInsideCharacter(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
+/// Frees a handle: also when there is no memory, for that is how there will be some.
+func freeing(_ function: StaticString, _ handle: OpaquePointer?, _ kind: Kind, _ name: String) -> pente_status {
+    do throws(PenteError) {
+        try HandleTable.remove(handle, kind, name)
+        return 0
+    } catch {
+        record(function, error.message)
+        return error.code.rawValue
+    }
+}
 
-/// Cuts the message where it would not fit, between two characters.
-private func record(_ message: String) {
+/// Writes "function: message" to the thread's buffer, cut where it would not fit, between two characters.
+private func record(_ function: StaticString, _ message: String) {
     let buffer = pente_message()!
     var length = 0
-    for byte in message.utf8 {
-        if length == Int(PENTE_MESSAGE_CAPACITY) - 1 {
-            if isInsideCharacter(byte) {
-                repeat { length -= 1 } while isInsideCharacter(UInt8(bitPattern: buffer[length]))
-            }
-            break
+    for i in 0..<function.utf8CodeUnitCount { append(function.utf8Start[i], buffer, &length) }
+    for byte in ": ".utf8 { append(byte, buffer, &length) }
+    for byte in message.utf8 where !append(byte, buffer, &length) {
+        if isInsideCharacter(byte) {
+            repeat { length -= 1 } while isInsideCharacter(UInt8(bitPattern: buffer[length]))
         }
-        buffer[length] = CChar(bitPattern: byte)
-        length += 1
+        break
     }
     buffer[length] = 0
 }
+
+@discardableResult
+private func append(_ byte: UInt8, _ buffer: UnsafeMutablePointer<CChar>, _ length: inout Int) -> Bool {
+    if length == Int(PENTE_MESSAGE_CAPACITY) - 1 { return false }
+    buffer[length] = CChar(bitPattern: byte)
+    length += 1
+    return true
+}
+
+private func isInsideCharacter(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
 
 /// What an out-parameter points to, which must not be NULL.
 func require<Pointer>(_ pointer: Pointer?, _ name: StaticString) throws(PenteError) -> Pointer {
@@ -65,12 +82,24 @@ func require<Pointer>(_ pointer: Pointer?, _ name: StaticString) throws(PenteErr
     return pointer
 }
 
-/// The sizes that a struct may say it has: that of this header.
-func requireSize<Struct>(_ size: Int, of _: Struct.Type, _ name: StaticString) throws(PenteError) {
-    if size != MemoryLayout<Struct>.size {
-        throw PenteError(
-            .invalidArgument,
-            "\(name) has struct_size \(size), but this library knows \(MemoryLayout<Struct>.size); start from its _INIT macro"
-        )
-    }
+/// A struct of the caller's that starts with its size, which must be that of this header; nil for NULL. The size is read
+/// first: the rest may not be there.
+func sized<Struct>(_ pointer: UnsafePointer<Struct>?, _ name: StaticString) throws(PenteError) -> Struct? {
+    guard let pointer else { return nil }
+    let size = UnsafeRawPointer(pointer).load(as: Int.self)
+    if size != MemoryLayout<Struct>.size { throw wrongSize(size, MemoryLayout<Struct>.size, name) }
+    return pointer.pointee
+}
+
+/// The same for a struct that is to be written.
+func requireSized<Struct>(_ pointer: UnsafeMutablePointer<Struct>?, _ name: StaticString) throws(PenteError) {
+    guard let pointer else { return }
+    let size = UnsafeRawPointer(pointer).load(as: Int.self)
+    if size != MemoryLayout<Struct>.size { throw wrongSize(size, MemoryLayout<Struct>.size, name) }
+}
+
+private func wrongSize(_ size: Int, _ known: Int, _ name: StaticString) -> PenteError {
+    PenteError(
+        .invalidArgument,
+        "\(name) has struct_size \(size), but this library knows \(known); start from its _INIT macro")
 }

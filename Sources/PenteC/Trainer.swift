@@ -27,14 +27,19 @@ private struct ExampleMatrices {
     let y: UnsafePointer<pente_matrix>?
     let sampleWeight: UnsafePointer<pente_matrix>?
 
+    /// None of them may lie in what a step writes.
     func examples<Element: Scalar>(
-        for layer: Layer<Element>, _ xName: StaticString = "x", _ yName: StaticString = "y"
+        for sgd: SGD<Element>, _ xName: StaticString = "x", _ yName: StaticString = "y"
     ) throws(PenteError) -> Examples<Element> {
         let examples: Examples<Element> = Examples(
             x: try x.view(xName), y: try y.view(yName), sampleWeight: try sampleWeight.viewIfAny("sample_weight"))
-        try examples.x.requireApart(from: layer, xName)
-        try examples.y.requireApart(from: layer, yName)
-        try examples.sampleWeight?.requireApart(from: layer, "sample_weight")
+        for group in sgd.groups {
+            for layer in group.layers {
+                try examples.x.requireApart(from: layer, xName)
+                try examples.y.requireApart(from: layer, yName)
+                try examples.sampleWeight?.requireApart(from: layer, "sample_weight")
+            }
+        }
         return examples
     }
 }
@@ -77,13 +82,13 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
     }
 
     override func step(_ data: ExampleMatrices) throws(PenteError) -> Double {
-        try trainer.step(data.examples(for: trainer.layer), shouldStop: { _ in false })!
+        try trainer.step(data.examples(for: trainer.sgd), shouldStop: { _ in false })!
     }
 
     override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError)
         -> FitSummary
     {
-        let examples = try data.examples(for: trainer.layer)
+        let examples = try data.examples(for: trainer.sgd)
         if (options.validation_x == nil) != (options.validation_y == nil) {
             throw PenteError(.invalidArgument, "validation_x and validation_y go together, but one of them is NULL")
         }
@@ -91,9 +96,11 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
             options.validation_x == nil
             ? nil
             : try ExampleMatrices(x: options.validation_x, y: options.validation_y, sampleWeight: nil)
-                .examples(for: trainer.layer, "validation_x", "validation_y")
+                .examples(for: trainer.sgd, "validation_x", "validation_y")
         func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
-            try losses.append(epoch.trainingLoss, epoch.validationLoss)
+            if options.training_losses != nil || options.validation_losses != nil {
+                try losses.append(epoch.trainingLoss, epoch.validationLoss)
+            }
             return report(epoch, options)
         }
         return try trainer.fit(
@@ -101,14 +108,16 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
             shouldStop: { options.should_stop.map { $0(options.user_data) != 0 } ?? false })
     }
 
-    /// Calls the user, who may use the layers and the optimizer meanwhile.
+    /// Calls the user, who may read the layers and use the optimizer meanwhile.
     private func report(_ epoch: Epoch, _ options: pente_fit_options) -> Bool {
         guard let callback = options.on_epoch else { return false }
-        Slot.end(sgd.layers, .write)
+        for layer in sgd.layers { layer.downgrade() }
+        sgd.isFitting = true
         sgd.slot.end(.write)
         defer {
-            sgd.slot.beginWaiting(.write)
-            Slot.beginWaiting(sgd.layers, .write)
+            sgd.slot.beginWaiting(isReader: false)
+            sgd.isFitting = false
+            for layer in sgd.layers { layer.beginWaiting(isReader: true) }
         }
         var epoch = pente_epoch(
             struct_size: MemoryLayout<pente_epoch>.size, epoch: Int64(epoch.epoch), epochs: Int64(epoch.epochs),
@@ -126,13 +135,9 @@ extension FitOptions {
 }
 
 extension SGDResource {
-    /// Runs `body` while no other call uses the optimizer or its layers, which `body` may lend.
+    /// Runs `body` while no other call uses the optimizer or its layers, but for what `body` itself lets in.
     fileprivate func withAll<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
-        try slot.withWrite("sgd") { () throws(PenteError) in
-            if !Slot.tryBegin(layers, .write) { throw HandleTable.busy("a layer of the optimizer") }
-            defer { Slot.end(layers, .write) }
-            return try body()
-        }
+        try slot.withWrite("sgd") { () throws(PenteError) in try withLayers(body) }
     }
 }
 
@@ -169,7 +174,7 @@ public func pente_trainer_new(
 
 @_cdecl("pente_trainer_free") @implementation
 public func pente_trainer_free(_ trainer: OpaquePointer!) -> pente_status {
-    status("pente_trainer_free") { () throws(PenteError) in try HandleTable.remove(trainer, .trainer, "trainer") }
+    freeing("pente_trainer_free", trainer, .trainer, "trainer")
 }
 
 @_cdecl("pente_trainer_step") @implementation
@@ -194,12 +199,8 @@ public func pente_trainer_fit(
 ) -> pente_status {
     status("pente_trainer_fit") { () throws(PenteError) in
         try withTrainer(trainer) { (trainer) throws(PenteError) in
-            var chosen = pente_fit_options.defaults
-            if let options {
-                try requireSize(options.pointee.struct_size, of: pente_fit_options.self, "options")
-                chosen = options.pointee
-            }
-            if let report { try requireSize(report.pointee.struct_size, of: pente_fit_report.self, "report") }
+            let chosen = try sized(options, "options") ?? pente_fit_options.defaults
+            try requireSized(report, "report")
             var losses = Losses()
             let data = ExampleMatrices(x: x, y: y, sampleWeight: chosen.sample_weight)
             let summary = try trainer.sgd.withAll { () throws(PenteError) in

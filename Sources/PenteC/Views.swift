@@ -36,7 +36,7 @@ extension UnsafePointer<pente_matrix>? {
         }
         return MatrixView(
             UnsafePointer(data.assumingMemoryBound(to: Element.self)), rows: rows, columns: columns,
-            rowStride: rowStride)
+            rowStride: rows == 1 ? columns : rowStride)
     }
 
     /// The same, if it is not NULL.

@@ -21,7 +21,7 @@ public struct Tile<let rows: Int, let columns: Int> {
             for r in 0..<rows {
                 let xs = T.load(x + (r &* xStride &+ j), upTo: left)
                 var row = sums[r]
-                for c in 0..<columns { row[c] = T.fma(xs, ws[c], row[c]) }
+                for c in 0..<columns { row[c] = T._fma(xs, ws[c], row[c]) }
                 sums[r] = row
             }
             j &+= T.lanes
@@ -29,7 +29,7 @@ public struct Tile<let rows: Int, let columns: Int> {
         for c in 0..<columns {
             var b: T = 0
             if let bias { b = bias[c] }
-            for r in 0..<rows { y[r &* yStride &+ c] = T.sum(sums[r][c]) + b }
+            for r in 0..<rows { y[r &* yStride &+ c] = T._sum(sums[r][c]) + b }
         }
     }
 
@@ -49,7 +49,7 @@ public struct Tile<let rows: Int, let columns: Int> {
             for r in 0..<rows {
                 let factor = T.Vector(repeating: a[r &* aRow])
                 var row = sums[r]
-                for c in 0..<columns { row[c] = T.fma(factor, bs[c], row[c]) }
+                for c in 0..<columns { row[c] = T._fma(factor, bs[c], row[c]) }
                 sums[r] = row
             }
             a += aStep

@@ -10,25 +10,25 @@ import PenteVectors
 /// A number type that the kernels compute in: `Float` or `Double`.
 ///
 /// A `Vector` is 64 bytes: the *logical* register. A processor with narrower ones splits it, so that sums come in
-/// the same order, and to the same bits, on each.
+/// the same order, and to the same bits, on each. What begins with _ is the kernels' own, though public.
 public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable, Sendable {
     associatedtype Vector: SIMD where Vector.Scalar == Self
 
     /// a·b + c, each lane rounded once.
-    static func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector
+    static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector
     /// The first `count` elements at `pointer` (fewer than a vector's), then zeros. Reads nothing beyond them.
-    static func loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
+    static func _loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
     /// Stores the first `count` lanes (fewer than all) of `vector`.
-    static func storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)
+    static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)
     /// The sum of all lanes, as a tree: halves are added until one lane is left.
-    static func sum(_ vector: Vector) -> Self
+    static func _sum(_ vector: Vector) -> Self
     /// Adds the square of each lane, times its lane of `weight` if there is one, to `sums`.
-    static func addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums)
+    static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums)
     /// Copies the elements `e ..< e + count`, by their number in a matrix of so many columns; a view of one column has
     /// the same element for all columns of a row. Compiled once, for any processor: it is rare and only copies.
-    static func gather(_ view: MatrixView<Self>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer)
+    static func _gather(_ view: MatrixView<Self>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer)
     /// The reverse.
-    static func scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Self>, _ e: Int, _ count: Int)
+    static func _scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Self>, _ e: Int, _ count: Int)
 }
 
 /// Sixteen float64 lanes in which a loss is added up, whatever the type of its terms.
@@ -61,12 +61,12 @@ extension KernelScalar {
     /// Loads a whole vector, or the `count` elements that are left of a row.
     @_alwaysEmitIntoClient @_transparent
     static func load(_ pointer: UnsafePointer<Self>, upTo count: Int) -> Vector {
-        count >= lanes ? load(pointer) : loadPartial(pointer, count)
+        count >= lanes ? load(pointer) : _loadPartial(pointer, count)
     }
 
     @_alwaysEmitIntoClient @_transparent
     static func store(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, upTo count: Int) {
-        if count >= lanes { store(vector, pointer) } else { storePartial(vector, pointer, count) }
+        if count >= lanes { store(vector, pointer) } else { _storePartial(vector, pointer, count) }
     }
 
     @_alwaysEmitIntoClient @_transparent
@@ -81,42 +81,42 @@ extension Float: KernelScalar {
     public typealias Vector = SIMD16<Float>
 
     @_alwaysEmitIntoClient @_transparent
-    public static func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_float16(a, b, c) }
+    public static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_float16(a, b, c) }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func loadPartial(_ pointer: UnsafePointer<Float>, _ count: Int) -> Vector {
+    public static func _loadPartial(_ pointer: UnsafePointer<Float>, _ count: Int) -> Vector {
         pente_load_float16(pointer, Int64(truncatingIfNeeded: count))
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Float>, _ count: Int) {
+    public static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Float>, _ count: Int) {
         pente_store_float16(vector, pointer, Int64(truncatingIfNeeded: count))
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func sum(_ vector: Vector) -> Float { sumEight(vector.lowHalf + vector.highHalf) }
+    public static func _sum(_ vector: Vector) -> Float { sumEight(vector.lowHalf + vector.highHalf) }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {
+    public static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {
         let low = SIMD8<Double>(vector.lowHalf), high = SIMD8<Double>(vector.highHalf)
         var (lowFactor, highFactor) = (low, high)
         if let weight {
             lowFactor *= SIMD8(weight.lowHalf)
             highFactor *= SIMD8(weight.highHalf)
         }
-        sums.low = Double.fma(low, lowFactor, sums.low)
-        sums.high = Double.fma(high, highFactor, sums.high)
+        sums.low = Double._fma(low, lowFactor, sums.low)
+        sums.high = Double._fma(high, highFactor, sums.high)
     }
 
     @inline(never) @export(interface)
-    public static func gather(
+    public static func _gather(
         _ view: MatrixView<Float>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer
     ) {
         view.gather(e, count, columns, into: into.assumingMemoryBound(to: Float.self))
     }
 
     @inline(never) @export(interface)
-    public static func scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Float>, _ e: Int, _ count: Int) {
+    public static func _scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Float>, _ e: Int, _ count: Int) {
         view.scatter(from.assumingMemoryBound(to: Float.self), e, count)
     }
 }
@@ -125,37 +125,37 @@ extension Double: KernelScalar {
     public typealias Vector = SIMD8<Double>
 
     @_alwaysEmitIntoClient @_transparent
-    public static func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_double8(a, b, c) }
+    public static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_double8(a, b, c) }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func loadPartial(_ pointer: UnsafePointer<Double>, _ count: Int) -> Vector {
+    public static func _loadPartial(_ pointer: UnsafePointer<Double>, _ count: Int) -> Vector {
         pente_load_double8(pointer, Int64(truncatingIfNeeded: count))
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Double>, _ count: Int) {
+    public static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Double>, _ count: Int) {
         pente_store_double8(vector, pointer, Int64(truncatingIfNeeded: count))
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func sum(_ vector: Vector) -> Double { sumEight(vector) }
+    public static func _sum(_ vector: Vector) -> Double { sumEight(vector) }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {
+    public static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {
         var factor = vector
         if let weight { factor *= weight }
-        sums.low = fma(vector, factor, sums.low)
+        sums.low = _fma(vector, factor, sums.low)
     }
 
     @inline(never) @export(interface)
-    public static func gather(
+    public static func _gather(
         _ view: MatrixView<Double>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer
     ) {
         view.gather(e, count, columns, into: into.assumingMemoryBound(to: Double.self))
     }
 
     @inline(never) @export(interface)
-    public static func scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Double>, _ e: Int, _ count: Int) {
+    public static func _scatter(_ from: UnsafeRawPointer, _ view: MutableMatrixView<Double>, _ e: Int, _ count: Int) {
         view.scatter(from.assumingMemoryBound(to: Double.self), e, count)
     }
 }

@@ -50,7 +50,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
         let difference = load(prediction, e, count) - load(target, e, count)
         var weight: T.Vector?
         if let sampleWeight { weight = load(sampleWeight, e, count) }
-        if total != nil { T.addSquares(difference, weight: weight, to: &sums) }
+        if total != nil { T._addSquares(difference, weight: weight, to: &sums) }
         if let squares {
             var square = difference * difference
             if let weight { square *= weight }
@@ -71,7 +71,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
         if view.isContiguous && view.columns == prediction.columns { return T.load(view.base + e, upTo: count) }
         var vector = T.Vector.zero
         withUnsafeMutablePointer(to: &vector) {
-            T.gather(view, e, count, prediction.columns, into: UnsafeMutableRawPointer($0))
+            T._gather(view, e, count, prediction.columns, into: UnsafeMutableRawPointer($0))
         }
         return vector
     }
@@ -79,6 +79,6 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
     @_alwaysEmitIntoClient @_transparent
     func store(_ vector: T.Vector, _ view: MutableMatrixView<T>, _ e: Int, _ count: Int) {
         if view.rowStride == prediction.columns { return T.store(vector, view.base + e, upTo: count) }
-        withUnsafePointer(to: vector) { T.scatter(UnsafeRawPointer($0), view, e, count) }
+        withUnsafePointer(to: vector) { T._scatter(UnsafeRawPointer($0), view, e, count) }
     }
 }

@@ -50,17 +50,17 @@ public struct Update<T: KernelScalar>: BitwiseCopyable {
         let value = T.load(parameter + e, upTo: left)
         var g = T.load(gradient + e, upTo: left)
         if maximize { g *= T.Vector(repeating: -1) }
-        if weightDecay != 0 { g = T.fma(T.Vector(repeating: weightDecay), value, g) }
+        if weightDecay != 0 { g = T._fma(T.Vector(repeating: weightDecay), value, g) }
         if let momentumBuffer {
             var buffer = g
             if !isFirst {
                 buffer = T.load(momentumBuffer + e, upTo: left) * T.Vector(repeating: momentum)
-                buffer = T.fma(T.Vector(repeating: gradientShare), g, buffer)
+                buffer = T._fma(T.Vector(repeating: gradientShare), g, buffer)
             }
             T.store(buffer, momentumBuffer + e, upTo: left)
-            if nesterov { g = T.fma(T.Vector(repeating: momentum), buffer, g) } else { g = buffer }
+            if nesterov { g = T._fma(T.Vector(repeating: momentum), buffer, g) } else { g = buffer }
         }
-        T.store(T.fma(T.Vector(repeating: -learningRate), g, value), parameter + e, upTo: left)
+        T.store(T._fma(T.Vector(repeating: -learningRate), g, value), parameter + e, upTo: left)
     }
 }
 

@@ -316,6 +316,25 @@ static void test_out_of_memory(void **state) {
     assert_int_equal(wrong, 0);
 }
 
+/* Small objects have a reserve; when that is spent too, calls are refused, and what was made can be freed. */
+static void test_reserve_is_spent(void **state) {
+    (void)state;
+    skip_unless_counting();
+    enum { MOST = 20000 };
+    static pente_mse *made[MOST];
+    int count = 0;
+    pente_status status = PENTE_OK;
+    atomic_store(&allowed, 0);
+    while (count < MOST && (status = pente_mse_new(NULL, &made[count])) == PENTE_OK) count++;
+    pente_status freed = pente_mse_free(NULL);
+    for (int i = 0; i < count; i++) freed |= pente_mse_free(made[i]);
+    atomic_store(&allowed, -1);
+    assert_int_equal(status, PENTE_OUT_OF_MEMORY);
+    assert_int_equal(freed, PENTE_OK);
+    OK(pente_mse_new(NULL, &made[0]));
+    OK(pente_mse_free(made[0]));
+}
+
 /* After the first step of a size no step of that size, or of a smaller one, allocates. */
 static void test_no_allocation(void **state) {
     (void)state;
@@ -371,7 +390,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_allocation),
         cmocka_unit_test(test_context_is_reused),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_reserve_is_spent),
     };
     return cmocka_run_group_tests_name("allocation", tests, NULL, NULL);
 }

@@ -1,0 +1,166 @@
+/* Where numbers, memory and patience end. */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include "support.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* A layer is held once, however often it is named: its holders are counted in 24 bits. */
+static void test_one_layer_many_times(void **state) {
+    (void)state;
+    enum { COUNT_OF_NAMES = 1 << 20 };
+    model m = model_new(PENTE_FLOAT32, 2, 2, true, 0);
+    pente_layer **layers = malloc(COUNT_OF_NAMES * sizeof *layers);
+    pente_sgd *sgd = NULL;
+    for (int i = 0; i < COUNT_OF_NAMES; i++) layers[i] = m.layer;
+    for (int round = 0; round < 20; round++)
+        REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_new(layers, COUNT_OF_NAMES, NULL, &sgd));
+    OK(pente_layer_zero_gradients(m.layer));
+    free(layers);
+    model_free(&m);
+}
+
+/* The stride of a single row says nothing, and may be anything. */
+static void test_stride_of_one_row(void **state) {
+    (void)state;
+    float numbers[8] = {0};
+    model m = model_new(PENTE_FLOAT32, 3, 2, true, 0);
+    pente_matrix x = {numbers, 1, 3, INT64_MAX, PENTE_FLOAT32}, y = {numbers + 4, 1, 2, INT64_MAX / 2, PENTE_FLOAT32};
+    OK(pente_layer_forward(m.layer, NULL, &x, &y));
+    y.data = numbers + 1;
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_layer_forward(m.layer, NULL, &x, &y));
+    model_free(&m);
+}
+
+/* Of a struct of another size, nothing but its size is read: what follows is no memory. */
+static void test_structs_at_the_end_of_a_page(void **state) {
+    (void)state;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(pages != MAP_FAILED);
+    assert_int_equal(mprotect(pages + page, page, PROT_NONE), 0);
+    void *end = pages + page - sizeof(size_t);
+    size_t size = sizeof(size_t);
+    memcpy(end, &size, sizeof size);
+
+    training t = training_new(PENTE_FLOAT64, 3, 2, PENTE_MEAN, 0.1);
+    pente_matrix x = matrix_random(PENTE_FLOAT64, 4, 3, 3), y = matrix_random(PENTE_FLOAT64, 4, 2, 2);
+    pente_layer *layer = NULL;
+    pente_mse *mse = NULL;
+    pente_sgd *sgd = NULL;
+    pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_linear_new(1, 1, end, &layer));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_layer_get_info(t.model.layer, end));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_mse_new(end, &mse));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_new(&t.model.layer, 1, end, &sgd));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_get_options(t.sgd, 0, end));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_set_options(t.sgd, 0, end));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_trainer_fit(t.trainer, &x, &y, end, NULL));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_trainer_fit(t.trainer, &x, &y, NULL, end));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_gradcheck(t.model.layer, t.mse, &x, &y, end, &report));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_gradcheck(t.model.layer, t.mse, &x, &y, NULL, end));
+    matrix_free(&x);
+    matrix_free(&y);
+    training_free(&t);
+    munmap(pages, 2 * page);
+}
+
+/* An infinite difference is no proof that a gradient is right, though its tolerance is infinite too. */
+static void test_gradcheck_of_infinity(void **state) {
+    (void)state;
+    double x = 1e154, target = 0;
+    pente_matrix prediction = pente_float64_matrix(&x, 1, 1), zero = pente_float64_matrix(&target, 1, 1);
+    pente_mse *mse = mse_new(PENTE_SUM);
+    pente_gradcheck_options options = PENTE_GRADCHECK_OPTIONS_INIT;
+    pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
+    options.eps = 1e154;
+    OK(pente_gradcheck(NULL, mse, &prediction, &zero, &options, &report));
+    assert_int_equal(report.passed, 0);
+    OK(pente_mse_free(mse));
+}
+
+/* Weights whose mean divides by what float32 does not hold would make a gradient infinite, or nothing. */
+static void test_sample_weights_out_of_range(void **state) {
+    (void)state;
+    float one = 1, zero = 0, weights[] = {1e-39f, 3e38f};
+    double loss = 0;
+    pente_mse *mse = mse_new(PENTE_MEAN);
+    for (int i = 0; i < 2; i++) {
+        pente_matrix prediction = pente_float32_matrix(&one, 1, 1), target = pente_float32_matrix(&zero, 1, 1);
+        pente_matrix weight = pente_float32_matrix(&weights[i], 1, 1);
+        REFUSED(PENTE_INVALID_ARGUMENT, pente_mse_forward(mse, &prediction, &target, &weight, &loss));
+    }
+    OK(pente_mse_free(mse));
+}
+
+/* A step writes all layers of the optimizer, so x must lie in none of them. */
+static void test_x_in_another_layer(void **state) {
+    (void)state;
+    training t = training_new(PENTE_FLOAT32, 3, 2, PENTE_MEAN, 0.1);
+    model other = model_new(PENTE_FLOAT32, 3, 4, true, 1);
+    pente_matrix y = matrix_random(PENTE_FLOAT32, 4, 2, 2);
+    OK(pente_trainer_step(t.trainer, &other.weight, &y, NULL, NULL));
+    OK(pente_sgd_add_group(t.sgd, &other.layer, 1, NULL));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_trainer_step(t.trainer, &other.weight, &y, NULL, NULL));
+    matrix_free(&y);
+    model_free(&other);
+    training_free(&t);
+}
+
+/* ---- A fit beside readers that never pause ---- */
+
+static atomic_bool has_begun, is_done;
+
+static void *read_without_pause(void *layer) {
+    pente_matrix x = matrix_random(PENTE_FLOAT32, 500, 3, 3), y = matrix_new(PENTE_FLOAT32, 500, 2, 2);
+    while (!atomic_load(&has_begun)) usleep(100);
+    while (!atomic_load(&is_done)) {
+        pente_status status = pente_layer_forward(layer, NULL, &x, &y);
+        if (status != PENTE_OK && status != PENTE_BUSY) abort();
+    }
+    matrix_free(&x);
+    matrix_free(&y);
+    return NULL;
+}
+
+static int32_t pause_a_little(const pente_epoch *epoch, void *user_data) {
+    (void)epoch, (void)user_data;
+    atomic_store(&has_begun, true);
+    usleep(2000);
+    return 0;
+}
+
+static void test_fit_among_readers(void **state) {
+    (void)state;
+    training t = training_new(PENTE_FLOAT32, 3, 2, PENTE_MEAN, 0.1);
+    pente_matrix x = matrix_random(PENTE_FLOAT32, 20, 3, 3), y = matrix_random(PENTE_FLOAT32, 20, 2, 2);
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    pthread_t readers[4];
+    options.epochs = 20;
+    options.on_epoch = pause_a_little;
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&readers[i], NULL, read_without_pause, t.model.layer), 0);
+    OK(pente_trainer_fit(t.trainer, &x, &y, &options, NULL));
+    atomic_store(&is_done, true);
+    for (int i = 0; i < 4; i++) pthread_join(readers[i], NULL);
+    OK(pente_layer_zero_gradients(t.model.layer));
+    matrix_free(&x);
+    matrix_free(&y);
+    training_free(&t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_layer_many_times),
+        cmocka_unit_test(test_stride_of_one_row),
+        cmocka_unit_test(test_structs_at_the_end_of_a_page),
+        cmocka_unit_test(test_gradcheck_of_infinity),
+        cmocka_unit_test(test_sample_weights_out_of_range),
+        cmocka_unit_test(test_x_in_another_layer),
+        cmocka_unit_test(test_fit_among_readers),
+    };
+    return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
+}
