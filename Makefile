@@ -126,7 +126,7 @@ ifeq ($(shell uname -m),x86_64)
 endif
 
 test-python: build/venv/pente.stamp
-	$(PYTHON) -m pytest -q bindings/python/tests
+	$(PYTHON) -m pytest bindings/python/tests
 
 # What the README shows is what the tests run.
 test-readme:
