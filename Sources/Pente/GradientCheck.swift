@@ -89,10 +89,10 @@ private struct GradientCheck: ~Copyable {
         let elements = try Buffer<Double>(count: rows * outputs)
         let factors = try Buffer<Double>(count: rows * outputs)
         let xCopy = MutableMatrixView(copies.base, rows: x.rows, columns: x.columns)
-        Self.copy(x, to: xCopy)
+        xCopy.copy(x)
         let targetCopy = target.map { target in
             let copy = MutableMatrixView(xCopy.base + x.rows * x.columns, rows: target.rows, columns: target.columns)
-            Self.copy(target, to: copy)
+            copy.copy(target)
             return copy
         }
         var generator = MersenneTwister(seed: 0)
@@ -107,10 +107,6 @@ private struct GradientCheck: ~Copyable {
         self.prediction = prediction
         self.elements = elements
         self.factors = factors
-    }
-
-    private static func copy(_ from: MatrixView<Double>, to: MutableMatrixView<Double>) {
-        for i in 0..<from.rows { to.rows(i, 1).base.update(from: from.rows(i, 1).base, count: from.columns) }
     }
 
     private var output: MutableMatrixView<Double> {

@@ -68,10 +68,19 @@ extension MSE {
             divisor: divisor(rows: rows, columns: prediction.columns))
     }
 
-    /// The sum of the weights, or the number of rows without any.
-    package func totalWeight<Element: Scalar>(_ sampleWeight: MatrixView<Element>?, rows: Int) throws(PenteError)
-        -> Double
-    {
+    /// What stands for q in the divisor: the sum of the weights, or the number of rows without any.
+    package func totalWeight<Element: Scalar>(
+        _ sampleWeight: MatrixView<Element>?, rows: Int
+    ) throws(PenteError) -> Double {
+        let total = try sumOfWeights(sampleWeight, rows: rows)
+        if sampleWeight != nil { try requireDivisor(total, Element.self) }
+        return total
+    }
+
+    /// The same, which may be 0.
+    package func sumOfWeights<Element: Scalar>(
+        _ sampleWeight: MatrixView<Element>?, rows: Int
+    ) throws(PenteError) -> Double {
         guard let sampleWeight else { return Double(rows) }
         guard sampleWeight.rows == rows, sampleWeight.columns == 1 else {
             throw PenteError(
@@ -88,7 +97,12 @@ extension MSE {
             }
             total += Double(weight)
         }
-        guard isMeanOverRows else { return total }
+        return total
+    }
+
+    /// Throws unless a mean may be divided by a sum of weights.
+    package func requireDivisor<Element: Scalar>(_ total: Double, _: Element.Type) throws(PenteError) {
+        guard isMeanOverRows else { return }
         if total == 0 {
             throw PenteError(.invalidArgument, "sample_weight is all zeros, and a mean over nothing has no value")
         }
@@ -97,7 +111,6 @@ extension MSE {
                 .invalidArgument,
                 "sample_weight sums to \(total), whose reciprocal is beyond the range of \(Element.dtypeName)")
         }
-        return total
     }
 
     package func forward<Element>(_ inputs: LossInputs<Element>) -> Double {

@@ -155,7 +155,7 @@ extension Trainer {
         var bestLoss = Double.infinity
         while summary.epochs < options.epochs {
             guard !shouldStop(0), let trainingLoss = try runEpoch(&batches, shouldStop: shouldStop),
-                let validationLoss = try validation.evaluated(by: self, shouldStop: shouldStop)
+                let validationLoss = try validationLoss(validation, shouldStop: shouldStop)
             else {
                 summary.stopReason = .request
                 break
@@ -188,19 +188,25 @@ extension Trainer {
         var total = 0.0
         var rows = 0.0
         while let batch = batches.next() {
-            let weight =
-                try batch.sampleWeight.map { (weights) throws(PenteError) in
-                    (0..<batch.count).reduce(0.0) { $0 + Double(weights.base[$1 &* weights.rowStride]) }
-                } ?? Double(batch.count)
+            let weight = try mse.sumOfWeights(batch.sampleWeight, rows: batch.count)
             if weight == 0 {  // nothing to learn from, and a mean over nothing
                 if shouldStop(batch.count) { return nil }
                 continue
             }
-            guard let loss = try step(batch, shouldStop: shouldStop) else { return nil }
+            if batch.sampleWeight != nil { try mse.requireDivisor(weight, Element.self) }
+            guard let loss = try step(batch, rows: weight, shouldStop: shouldStop) else { return nil }
             total += mse.isMeanOverRows ? loss * weight : loss
             rows += weight
         }
         return mse.isMeanOverRows ? total / rows : total
+    }
+
+    /// NaN without a validation set; nil if it was stopped.
+    private func validationLoss(
+        _ validation: Examples<Element>?, shouldStop: (Int) -> Bool
+    ) throws(PenteError) -> Double? {
+        guard let validation else { return .nan }
+        return try evaluate(validation, shouldStop: shouldStop)
     }
 }
 
@@ -218,15 +224,6 @@ private struct Throttle {
         if now - last < 0.1 { return false }
         last = now
         return true
-    }
-}
-
-extension Optional {
-    fileprivate func evaluated<Element>(
-        by trainer: Trainer<Element>, shouldStop: (Int) -> Bool
-    ) throws(PenteError) -> Double? where Wrapped == Examples<Element> {
-        guard let self else { return .nan }
-        return try trainer.evaluate(self, shouldStop: shouldStop)
     }
 }
 

@@ -104,6 +104,15 @@ extension Trainer {
     package func step(_ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool) throws(PenteError) -> Double? {
         try require(examples)
         let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
+        return try step(examples, rows: rows, shouldStop: shouldStop)
+    }
+
+    /// The same for examples that fit the layer, and whose rows, or weights, sum to `rows`.
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
+    package func step(
+        _ examples: Examples<Element>, rows: Double, shouldStop: (_ work: Int) -> Bool
+    ) throws(PenteError) -> Double? {
         let divisor = mse.divisor(rows: rows, columns: layer.outputs)
         try sums.start(layer.parameters, blocks: layer.blocks(examples.count))
         try sgd.prepare()

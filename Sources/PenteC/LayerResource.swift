@@ -151,9 +151,3 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         return unsafeDowncast(context, to: TypedContext<Element>.self)
     }
 }
-
-extension MutableMatrixView {
-    fileprivate func copy(_ source: MatrixView<Scalar>) {
-        for i in 0..<rows { rows(i, 1).base.update(from: source.rows(i, 1).base, count: columns) }
-    }
-}

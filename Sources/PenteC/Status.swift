@@ -28,10 +28,11 @@ public func pente_status_name(_ status: pente_status) -> UnsafePointer<CChar>! {
 @_cdecl("pente_last_error") @implementation
 public func pente_last_error() -> UnsafePointer<CChar>! { UnsafePointer(pente_message()) }
 
-/// Runs the body of a C function: a thrown error becomes the thread's message and the status.
-func status(_ function: StaticString, _ body: () throws(PenteError) -> Void) -> pente_status {
+/// Runs the body of a C function: a thrown error becomes the thread's message and the status. What allocates is refused
+/// before it begins if there is no memory.
+func status(_ function: StaticString, allocates: Bool = true, _ body: () throws(PenteError) -> Void) -> pente_status {
     do throws(PenteError) {
-        try Reserve.requireUntouched()
+        if allocates { try Reserve.requireUntouched() }
         try body()
         return 0
     } catch {
@@ -42,13 +43,7 @@ func status(_ function: StaticString, _ body: () throws(PenteError) -> Void) -> 
 
 /// Frees a handle: also when there is no memory, for that is how there will be some.
 func freeing(_ function: StaticString, _ handle: OpaquePointer?, _ kind: Kind, _ name: String) -> pente_status {
-    do throws(PenteError) {
-        try HandleTable.remove(handle, kind, name)
-        return 0
-    } catch {
-        record(function, error.message)
-        return error.code.rawValue
-    }
+    status(function, allocates: false) { () throws(PenteError) in try HandleTable.remove(handle, kind, name) }
 }
 
 /// Writes "function: message" to the thread's buffer, cut where it would not fit, between two characters.
@@ -86,20 +81,20 @@ func require<Pointer>(_ pointer: Pointer?, _ name: StaticString) throws(PenteErr
 /// first: the rest may not be there.
 func sized<Struct>(_ pointer: UnsafePointer<Struct>?, _ name: StaticString) throws(PenteError) -> Struct? {
     guard let pointer else { return nil }
-    let size = UnsafeRawPointer(pointer).load(as: Int.self)
-    if size != MemoryLayout<Struct>.size { throw wrongSize(size, MemoryLayout<Struct>.size, name) }
+    try requireSize(pointer, MemoryLayout<Struct>.size, name)
     return pointer.pointee
 }
 
 /// The same for a struct that is to be written.
 func requireSized<Struct>(_ pointer: UnsafeMutablePointer<Struct>?, _ name: StaticString) throws(PenteError) {
-    guard let pointer else { return }
-    let size = UnsafeRawPointer(pointer).load(as: Int.self)
-    if size != MemoryLayout<Struct>.size { throw wrongSize(size, MemoryLayout<Struct>.size, name) }
+    if let pointer { try requireSize(pointer, MemoryLayout<Struct>.size, name) }
 }
 
-private func wrongSize(_ size: Int, _ known: Int, _ name: StaticString) -> PenteError {
-    PenteError(
-        .invalidArgument,
-        "\(name) has struct_size \(size), but this library knows \(known); start from its _INIT macro")
+private func requireSize(_ pointer: UnsafeRawPointer, _ known: Int, _ name: StaticString) throws(PenteError) {
+    let size = pointer.load(as: Int.self)
+    if size != known {
+        throw PenteError(
+            .invalidArgument,
+            "\(name) has struct_size \(size), but this library knows \(known); start from its _INIT macro")
+    }
 }

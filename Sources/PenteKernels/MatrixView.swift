@@ -56,6 +56,12 @@ public struct MutableMatrixView<Scalar: KernelScalar>: BitwiseCopyable {
         MutableMatrixView(base + first &* rowStride, rows: count, columns: columns, rowStride: rowStride)
     }
 
+    /// Copies the elements of a matrix of the same shape.
+    @inlinable
+    public func copy(_ source: MatrixView<Scalar>) {
+        for i in 0..<rows { rows(i, 1).base.update(from: source.rows(i, 1).base, count: columns) }
+    }
+
     @inlinable @inline(__always)
     public var readOnly: MatrixView<Scalar> {
         MatrixView(base, rows: rows, columns: columns, rowStride: rowStride)
