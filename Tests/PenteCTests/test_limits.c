@@ -9,16 +9,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* A layer is held once, however often it is named: its holders are counted in 24 bits. */
+/* A layer is held once, however often it is named: its holders are counted in 24 bits. Where there is no memory for an
+ * optimizer of that size, that is the answer. */
 static void test_one_layer_many_times(void **state) {
     (void)state;
-    enum { COUNT_OF_NAMES = 1 << 20 };
+    enum { COUNT_OF_NAMES = 1 << 24 };
     model m = model_new(PENTE_FLOAT32, 2, 2, true, 0);
     pente_layer **layers = malloc(COUNT_OF_NAMES * sizeof *layers);
     pente_sgd *sgd = NULL;
     for (int i = 0; i < COUNT_OF_NAMES; i++) layers[i] = m.layer;
-    for (int round = 0; round < 20; round++)
-        REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_new(layers, COUNT_OF_NAMES, NULL, &sgd));
+    pente_status status = pente_sgd_new(layers, COUNT_OF_NAMES, NULL, &sgd);
+    assert_true(status == PENTE_INVALID_ARGUMENT || status == PENTE_OUT_OF_MEMORY);
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_new(layers, 1000, NULL, &sgd));
     OK(pente_layer_zero_gradients(m.layer));
     free(layers);
     model_free(&m);
@@ -140,12 +142,14 @@ static void test_fit_among_readers(void **state) {
     pente_matrix x = matrix_random(PENTE_FLOAT32, 20, 3, 3), y = matrix_random(PENTE_FLOAT32, 20, 2, 2);
     pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
     pthread_t readers[4];
+    alarm(120); /* a fit that never came back would hang the tests */
     options.epochs = 20;
     options.on_epoch = pause_a_little;
     for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&readers[i], NULL, read_without_pause, t.model.layer), 0);
     OK(pente_trainer_fit(t.trainer, &x, &y, &options, NULL));
     atomic_store(&is_done, true);
     for (int i = 0; i < 4; i++) pthread_join(readers[i], NULL);
+    alarm(0);
     OK(pente_layer_zero_gradients(t.model.layer));
     matrix_free(&x);
     matrix_free(&y);
