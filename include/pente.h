@@ -15,10 +15,10 @@
  *           borrows x from forward to backward. Results go into memory that you give. No output matrix may overlap
  *           an input or another output, and nothing that a call is given may overlap the parameters and gradients that it
  *           writes; such a call is PENTE_INVALID_ARGUMENT.
- * Threads   Different handles are free to run side by side. Calls that only read a handle may share it; a call that
- *           writes to a handle in use elsewhere (or reads one that is being written) returns PENTE_BUSY at once and
- *           does nothing. Each function says below what it writes. Freeing a handle that another thread is using is
- *           safe: the object goes when that call ends.
+ * Threads   Different handles are free to run side by side. Calls that only read a handle may share it, 1023 at once; a
+ *           call that writes to a handle in use elsewhere (or reads one that is being written) returns PENTE_BUSY at
+ *           once and does nothing. Each function says below what it writes. Freeing a handle that another thread is
+ *           using is safe: the object goes when that call ends.
  * Shapes    X is q x n (a row an example), W is n x p and stored transposed, b is p, Y and predictions are q x p.
  *           Nothing broadcasts. q, n and p are at least 1.
  */
