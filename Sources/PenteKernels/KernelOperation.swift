@@ -9,6 +9,8 @@ public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
     case squaredError(SquaredError<T>)
     case update(Update<T>)
     case accumulate(Accumulation<T>)
+    case activation(ActivationPass<T>)
+    case standardization(Standardization<T>)
 
     /// `dot` is the tile of dot products, `outer` that of outer products, both in logical vectors: as large as the
     /// processor's registers allow.
@@ -21,6 +23,8 @@ public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
         case .squaredError(let error): error.run()
         case .update(let update): update.run()
         case .accumulate(let accumulation): accumulation.run()
+        case .activation(let activation): activation.run()
+        case .standardization(let standardization): standardization.run()
         }
     }
 }

@@ -16,6 +16,19 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
 
     /// a·b + c, each lane rounded once.
     static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector
+    /// a in each lane where x > 0, else b.
+    static func _choose(_ x: Vector, _ a: Vector, _ b: Vector) -> Vector
+    /// 2^k for k + `_roundingShift`.
+    static func _powerOfTwo(_ shifted: Vector) -> Vector
+    /// 1.5 · 2^(fraction bits): added to a number, it leaves the nearest whole one in the last bits.
+    static var _roundingShift: Self { get }
+    static var _log2e: Self { get }
+    static var _ln2: (high: Self, low: Self) { get }
+    /// e to this is 0.
+    static var _lowestExponent: Self { get }
+    /// How far the two series go until what is left is below half a unit in the last place.
+    static var _exponentialTerms: Int { get }
+    static var _artanhTerms: Int { get }
     /// The first `count` elements at `pointer` (fewer than a vector's), then zeros. Reads nothing beyond them.
     static func _loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
     /// Stores the first `count` lanes (fewer than all) of `vector`.
@@ -84,6 +97,25 @@ extension Float: KernelScalar {
     public static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_float16(a, b, c) }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _choose(_ x: Vector, _ a: Vector, _ b: Vector) -> Vector { pente_choose_float16(x, a, b) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _powerOfTwo(_ shifted: Vector) -> Vector { pente_power_of_two_float16(shifted) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static var _roundingShift: Float { 12_582_912 }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _log2e: Float { 1.442_695_04 }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _ln2: (high: Float, low: Float) { (0.693_147_18, -1.904_654_2e-9) }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _lowestExponent: Float { -105 }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _exponentialTerms: Int { 9 }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _artanhTerms: Int { 8 }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _loadPartial(_ pointer: UnsafePointer<Float>, _ count: Int) -> Vector {
         pente_load_float16(pointer, Int64(truncatingIfNeeded: count))
     }
@@ -126,6 +158,25 @@ extension Double: KernelScalar {
 
     @_alwaysEmitIntoClient @_transparent
     public static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_double8(a, b, c) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _choose(_ x: Vector, _ a: Vector, _ b: Vector) -> Vector { pente_choose_double8(x, a, b) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _powerOfTwo(_ shifted: Vector) -> Vector { pente_power_of_two_double8(shifted) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static var _roundingShift: Double { 6_755_399_441_055_744 }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _log2e: Double { 1.442_695_040_888_963_4 }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _ln2: (high: Double, low: Double) { (0.693_147_180_559_945_3, 2.319_046_813_846_299_6e-17) }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _lowestExponent: Double { -750 }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _exponentialTerms: Int { 15 }
+    @_alwaysEmitIntoClient @_transparent
+    public static var _artanhTerms: Int { 16 }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _loadPartial(_ pointer: UnsafePointer<Double>, _ count: Int) -> Vector {

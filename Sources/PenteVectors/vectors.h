@@ -1,6 +1,6 @@
-/* What the kernels need of vector instructions and Swift's SIMD types do not have: a fused multiply-add that is one
- * instruction and not a loop over lanes, and loads and stores of the first few lanes alone. Every module that imports
- * this compiles it for its own processor. */
+/* What the kernels need of vector instructions and Swift's SIMD types do not have, or only as loops over lanes: a fused
+ * multiply-add, a choice by sign, powers of two, and loads and stores of the first few lanes. Every module that imports this
+ * compiles it for its own processor. */
 #ifndef PENTE_VECTORS_H
 #define PENTE_VECTORS_H
 
@@ -10,19 +10,47 @@
 #include <immintrin.h>
 #endif
 
-/* The types that Swift imports as SIMD16<Float> and SIMD8<Double>. */
+/* The types that Swift imports as SIMD16<Float> and SIMD8<Double>, and their bits. */
 typedef float pente_float16 __attribute__((ext_vector_type(16)));
 typedef double pente_double8 __attribute__((ext_vector_type(8)));
+typedef int32_t pente_int16 __attribute__((ext_vector_type(16)));
+typedef int64_t pente_int8 __attribute__((ext_vector_type(8)));
 
 #define PENTE_INLINE static inline __attribute__((always_inline, unused))
 
-/* a b + c, each lane rounded once. */
-PENTE_INLINE pente_float16 pente_fma_float16(pente_float16 a, pente_float16 b, pente_float16 c) {
+/* a b + c, each lane rounded once: an instruction, or a call for each lane, in one place then. */
+#if defined(__FMA__) || !defined(__x86_64__)
+#define PENTE_FMA PENTE_INLINE
+#else
+#define PENTE_FMA static __attribute__((noinline, unused))
+#endif
+
+PENTE_FMA pente_float16 pente_fma_float16(pente_float16 a, pente_float16 b, pente_float16 c) {
     return __builtin_elementwise_fma(a, b, c);
 }
 
-PENTE_INLINE pente_double8 pente_fma_double8(pente_double8 a, pente_double8 b, pente_double8 c) {
+PENTE_FMA pente_double8 pente_fma_double8(pente_double8 a, pente_double8 b, pente_double8 c) {
     return __builtin_elementwise_fma(a, b, c);
+}
+
+/* a in each lane where x > 0, else b. */
+PENTE_INLINE pente_float16 pente_choose_float16(pente_float16 x, pente_float16 a, pente_float16 b) {
+    pente_int16 mask = x > 0;
+    return (pente_float16)((mask & (pente_int16)a) | (~mask & (pente_int16)b));
+}
+
+PENTE_INLINE pente_double8 pente_choose_double8(pente_double8 x, pente_double8 a, pente_double8 b) {
+    pente_int8 mask = x > 0;
+    return (pente_double8)((mask & (pente_int8)a) | (~mask & (pente_int8)b));
+}
+
+/* 2^k in the normal range for k + 1.5 * 2^23, or k + 1.5 * 2^52, whose last bits are k. */
+PENTE_INLINE pente_float16 pente_power_of_two_float16(pente_float16 shifted) {
+    return (pente_float16)(((pente_int16)shifted - 0x4b400000 + 127) << 23);
+}
+
+PENTE_INLINE pente_double8 pente_power_of_two_double8(pente_double8 shifted) {
+    return (pente_double8)(((pente_int8)shifted - 0x4338000000000000 + 1023) << 52);
 }
 
 /* The first `count` elements, less than all, and zeros; nothing beyond them is touched. */
