@@ -6,7 +6,9 @@ let isEmbedded = Context.environment["PENTE_EMBEDDED"] == "1"
 let embedded: [SwiftSetting] =
     isEmbedded
     ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-Xfrontend", "-function-sections"])] : []
-let small: [SwiftSetting] = isEmbedded ? [.unsafeFlags(["-Osize"])] : []
+// A function is compiled once, and not again for each closure that it is called with.
+let small: [SwiftSetting] =
+    isEmbedded ? [.unsafeFlags(["-Osize", "-Xllvm", "-sil-disable-pass=closure-specialize"])] : []
 // Processors without a fused multiply-add call libm's; the shared library brings its own.
 let libm: [LinkerSetting] = isEmbedded ? [] : [.linkedLibrary("m")]
 
@@ -45,6 +47,8 @@ let package = Package(
         .target(name: "ExampleTable", dependencies: ["Pente"], path: "bindings/swift/table"),
         .executableTarget(name: "loop-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/loop"),
         .executableTarget(name: "train-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/train"),
+        .executableTarget(
+            name: "digits-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/digits"),
         .testTarget(name: "PenteTests", dependencies: ["Pente", "PenteKernels", "PenteSystem"]),
     ] + levelTargets,
     swiftLanguageModes: [.v6]

@@ -1,5 +1,6 @@
-/* Pente: the smallest thing that trains. Linear layers, mean squared error and stochastic gradient descent with exact,
- * hand-derived gradients, in one shared library that needs libc alone.
+/* Pente: the smallest thing that trains. Linear layers, activations, chains of them and layers of your own, mean
+ * squared error and stochastic gradient descent with exact, hand-derived gradients, in one shared library that needs
+ * libc alone.
  *
  * Copyright (c) 2026 The Pente authors. SPDX-License-Identifier: MIT
  *
@@ -13,8 +14,8 @@
  *           keeps it alive: you may free your handle as soon as you no longer use it yourself.
  * Memory    The library never keeps, frees or reallocates your memory, with one exception that says so: a context
  *           borrows x from forward to backward. Results go into memory that you give. No output matrix may overlap
- *           an input or another output, and nothing that a call is given may overlap the parameters and gradients that it
- *           writes; such a call is PENTE_INVALID_ARGUMENT.
+ *           an input or another output, and nothing that a call is given may overlap the parameters and gradients
+ *           that it writes; such a call is PENTE_INVALID_ARGUMENT.
  * Threads   Different handles are free to run side by side. Calls that only read a handle may share it, 1023 at once; a
  *           call that writes to a handle in use elsewhere (or reads one that is being written) returns PENTE_BUSY at
  *           once and does nothing. Each function says below what it writes. Freeing a handle that another thread is
@@ -63,7 +64,10 @@ enum {
     PENTE_INVALID_STATE = 5,    /* backward without a forward before it */
     PENTE_BUSY = 6,             /* the handle is in use by another call */
     PENTE_OUT_OF_MEMORY = 7,
-    PENTE_NOT_FINITE = 8        /* the loss of a training step is no finite number of the layer's dtype */
+    PENTE_NOT_FINITE = 8,       /* the loss of a training step is no finite number of the layer's dtype */
+    PENTE_FILE_ERROR = 9,       /* a file could not be opened, read or written; errno says why */
+    PENTE_INVALID_FILE = 10,    /* a file's contents are not what they should be */
+    PENTE_USER = 1000           /* this and higher numbers are never Pente's: they are your callbacks' */
 };
 
 /* The constant's name, "PENTE_OK" and so on, or "unknown status". A static string. */
@@ -112,7 +116,9 @@ static inline pente_matrix pente_float64_matrix(const double *data, int64_t rows
 
 /* ---- Layers ----------------------------------------------------------------------------------------------------- */
 
-/* Something with forward, backward and parameters. Holds the parameters and their gradients. */
+/* A known function h with an explicit derivative: forward, backward and parameters, which it holds with their
+ * gradients. The kinds: linear, activation, scaler, chain, and custom for a function of your own. A chain holds other
+ * layers: what is said of a call that reads or writes a layer holds for a chain's layers too. */
 typedef struct pente_layer pente_layer;
 
 /* What a forward pass keeps for its backward pass, with the workspace of both; reused from step to step, so that only
@@ -134,21 +140,137 @@ typedef struct pente_linear_options {
 PENTE_MUST_CHECK pente_status pente_linear_new(int64_t in_features, int64_t out_features,
                                                const pente_linear_options *options, pente_layer **layer);
 
+typedef int32_t pente_activation;
+
+/* Each with its derivative dy/dx, element by element; a is the negative slope. */
+enum {
+    PENTE_RELU = 1,       /* y = max(x, 0)                dy/dx = 1 where x > 0, else 0 */
+    PENTE_LEAKY_RELU = 2, /* y = x where x > 0, else a x  dy/dx = 1 where x > 0, else a */
+    PENTE_TANH = 3,       /* y = tanh x                   dy/dx = 1 - y^2 */
+    PENTE_SIGMOID = 4,    /* y = 1 / (1 + e^-x)           dy/dx = y (1 - y) */
+    PENTE_SOFTPLUS = 5    /* y = log(1 + e^x)             dy/dx = 1 / (1 + e^-x) */
+};
+
+typedef struct pente_activation_options {
+    size_t struct_size;
+    pente_dtype dtype;
+    double negative_slope; /* of PENTE_LEAKY_RELU, finite in the dtype; the others ignore it */
+} pente_activation_options;
+
+#define PENTE_ACTIVATION_OPTIONS_INIT {sizeof(pente_activation_options), PENTE_FLOAT32, 0.01}
+
+/* Makes an activation, for any number of columns. It has no parameters: chains in different threads may share it. */
+PENTE_MUST_CHECK pente_status pente_activation_new(pente_activation activation,
+                                                   const pente_activation_options *options, pente_layer **layer);
+
+/* Makes a scaler, y = (x - mean) / scale for each column: unscaled features are why training diverges. Its parameters
+ * "mean" and "scale", vectors, begin as 0 and 1; pente_scaler_fit or pente_layer_set_parameter sets them, and no
+ * optimizer does. */
+PENTE_MUST_CHECK pente_status pente_scaler_new(int64_t features, pente_dtype dtype, pente_layer **scaler);
+
+/* Sets mean and scale to the columns' means and standard deviations (divided by q), from sums in float64; the scale
+ * of a column that is constant is 1. What is not finite is refused. Writes the scaler. */
+PENTE_MUST_CHECK pente_status pente_scaler_fit(pente_layer *scaler, const pente_matrix *x);
+
+/* Makes a chain: each layer's output is the next one's input. It keeps its layers (count >= 1, all of one dtype), so
+ * you may free your handles, or go on to use them: they share their parameters with the chain. The names of its
+ * parameters are those that torch.nn.Sequential gives, as "0.weight". Chains nest, 64 deep (on a stack of 128 KB or
+ * more). No parameter may be in a chain twice; one activation may stand in several places. At least one layer must
+ * have a number of columns of its own. */
+PENTE_MUST_CHECK pente_status pente_chain_new(pente_layer *const *layers, int64_t count, pente_layer **chain);
+
+/* Gives a further handle, to be freed like any other, to the chain's layer `index` (from 0). Reads the chain. */
+PENTE_MUST_CHECK pente_status pente_chain_get_layer(const pente_layer *chain, int64_t index, pente_layer **layer);
+
+/* A parameter of a layer of your own. */
+typedef struct pente_custom_parameter {
+    const char *name;   /* 1 to 63 bytes, no dot and no control character; no other parameter of the layer has it */
+    pente_matrix value; /* its shape and initial value, which is copied */
+    int32_t rank;       /* 2; or 1 for a vector, of one row */
+} pente_custom_parameter;
+
+/* A layer of your own: y = h(x, parameters).
+ *
+ * A callback returns 0, or a status that comes out of the call that led to it, unchanged: Pente's from a call of your
+ * own, or one from PENTE_USER on. That call then fails as calls do, with nothing half-done. Callbacks run on the
+ * thread that made the call, see the batch as a whole, and must return (no longjmp, no exception). They may call Pente
+ * on other handles; a call that needs theirs (this layer, and the chain, context, optimizer or trainer that is at
+ * work) is refused with PENTE_BUSY as a rule, and never waits. While one runs, other threads' calls that would run
+ * this layer are PENTE_BUSY. They keep nothing from one call to the next: between a forward and its backward others may
+ * come, and backward is given all that it needs.
+ *
+ * Each of `parameters` and `gradients` is an array of parameter_count matrices, in your order. All matrices have
+ * contiguous rows one behind another, and are yours until you return. x, y, grad_output and parameters are to be read,
+ * except for y in forward. */
+typedef struct pente_custom_options {
+    size_t struct_size;
+    pente_dtype dtype;
+    int64_t in_features;  /* 1 to 2^40; or 0, with out_features 0: any number of columns, and as many go out */
+    int64_t out_features;
+    const pente_custom_parameter *parameters; /* or NULL, with parameter_count 0 */
+    int64_t parameter_count;
+    /* Writes y = h(x). */
+    pente_status (*forward)(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                            void *user_data);
+    /* Given y = h(x) and grad_output = dL/dy, writes all of grad_input = dL/dx, and of gradients = dL/dparameters for
+     * this batch (0 at first). */
+    pente_status (*backward)(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                             const pente_matrix *grad_output, const pente_matrix *grad_input,
+                             const pente_matrix *gradients, void *user_data);
+    /* Called once, when the layer has gone, on the thread that let go of it last; or NULL. Not after a failed
+     * pente_custom_new. */
+    void (*release)(void *user_data);
+    void *user_data;
+} pente_custom_options;
+
+#define PENTE_CUSTOM_OPTIONS_INIT \
+    {sizeof(pente_custom_options), PENTE_FLOAT32, 0, 0, NULL, 0, NULL, NULL, NULL, NULL}
+
+PENTE_MUST_CHECK pente_status pente_custom_new(const pente_custom_options *options, pente_layer **layer);
+
 /* Frees the handle; NULL does nothing. A second time is PENTE_INVALID_HANDLE, and harmless. So with every _free. */
 PENTE_API pente_status pente_layer_free(pente_layer *layer);
 
+typedef int32_t pente_layer_kind;
+
+enum {
+    PENTE_LINEAR = 1,
+    PENTE_ACTIVATION = 2,
+    PENTE_SCALER = 3,
+    PENTE_CHAIN = 4,
+    PENTE_CUSTOM = 5
+};
+
 typedef struct pente_layer_info {
     size_t struct_size;
-    int64_t in_features;
+    int64_t in_features;     /* 0: any number of columns, and as many go out; so for an activation */
     int64_t out_features;
-    int64_t parameter_count; /* of parameters by name: 2 with a bias, 1 without */
+    int64_t parameter_count; /* of parameters by name: for a linear layer 2 with a bias, 1 without */
     pente_dtype dtype;
+    pente_layer_kind kind;
+    int64_t layer_count;     /* of a chain; else 0 */
+    pente_activation activation; /* of an activation; else 0 */
+    double negative_slope;       /* of a leaky relu; else 0 */
 } pente_layer_info;
 
-#define PENTE_LAYER_INFO_INIT {sizeof(pente_layer_info), 0, 0, 0, 0}
+#define PENTE_LAYER_INFO_INIT {sizeof(pente_layer_info), 0, 0, 0, 0, 0, 0, 0, 0.0}
 
 /* Reads the layer. */
 PENTE_MUST_CHECK pente_status pente_layer_get_info(const pente_layer *layer, pente_layer_info *info);
+
+typedef struct pente_parameter_info {
+    size_t struct_size;
+    int64_t rows;
+    int64_t columns;
+    int32_t rank;    /* 2; or 1 for a vector, as a bias is: rows is 1, and files know it as `columns` numbers */
+    int32_t trained; /* 0: no optimizer changes it, and its gradient stays 0; so for a scaler's */
+} pente_parameter_info;
+
+#define PENTE_PARAMETER_INFO_INIT {sizeof(pente_parameter_info), 0, 0, 0, 0}
+
+/* What is known of parameter `index` (from 0). Reads the layer. */
+PENTE_MUST_CHECK pente_status pente_layer_get_parameter_info(const pente_layer *layer, int64_t index,
+                                                             pente_parameter_info *info);
 
 /* Copies the name of parameter `index` (from 0), with its NUL, to `name`, which holds `capacity` bytes. Reads. */
 PENTE_MUST_CHECK pente_status pente_layer_parameter_name(const pente_layer *layer, int64_t index, char *name,
@@ -164,8 +286,9 @@ PENTE_MUST_CHECK pente_status pente_layer_get_gradient(const pente_layer *layer,
 PENTE_MUST_CHECK pente_status pente_layer_set_parameter(pente_layer *layer, const char *name,
                                                         const pente_matrix *value);
 
-/* Gives a view of the layer's own memory, valid while the layer lives (the handle, or an optimizer or trainer that
- * holds it); the address never changes. To write through it is to write the layer: keep other threads off it. */
+/* Gives a view of the layer's own memory, valid while the layer lives (the handle, or a chain, context, optimizer or
+ * trainer that holds it); the address never changes. To write through it is to write the layer: keep other threads
+ * off it. */
 PENTE_MUST_CHECK pente_status pente_layer_parameter_view(const pente_layer *layer, const char *name,
                                                          pente_matrix *view);
 PENTE_MUST_CHECK pente_status pente_layer_gradient_view(const pente_layer *layer, const char *name,
@@ -174,21 +297,28 @@ PENTE_MUST_CHECK pente_status pente_layer_gradient_view(const pente_layer *layer
 /* Sets every gradient to 0. Writes the layer. */
 PENTE_MUST_CHECK pente_status pente_layer_zero_gradients(pente_layer *layer);
 
+/* Gives the linear layer, or all linear layers of a chain in their order, new initial parameters from one generator:
+ * what torch.manual_seed(seed) and building the same nn.Sequential gives. Other layers stay as they are. Writes the
+ * layer. */
+PENTE_MUST_CHECK pente_status pente_layer_reset_parameters(pente_layer *layer, uint64_t seed);
+
 /* Makes a context for passes of this layer alone, which it keeps alive. */
 PENTE_MUST_CHECK pente_status pente_context_new(const pente_layer *layer, pente_context **context);
 PENTE_API pente_status pente_context_free(pente_context *context);
 
-/* y = layer(x); x is q x in_features, y is q x out_features. A row's result depends on that row alone, bit for bit.
- * With a context, x's memory is borrowed until the backward pass: leave it be. NULL: inference, nothing is kept.
- * Reads the layer, writes the context. */
+/* y = layer(x); x is q x in_features, y is q x out_features. A row's result depends on that row alone, bit for bit
+ * (but for layers of your own). With a context, x's memory is borrowed until the backward pass: leave it be; if a
+ * callback fails, or is at work for another call, the context's former pass is lost. NULL: inference, nothing is
+ * kept. Reads the layer, writes the context. */
 PENTE_MUST_CHECK pente_status pente_layer_forward(const pente_layer *layer, pente_context *context,
                                                   const pente_matrix *x, const pente_matrix *y);
 
 /* The gradients of any loss L that comes after, given grad_output = dL/dy (q x out_features), for the x of the
- * context's last forward, once for each forward:
- *     grad_input (q x in_features, or NULL) = grad_output W^T, written;
- *     weight's gradient += (x^T grad_output)^T, bias's gradient += 1^T grad_output, accumulated.
- * Writes the layer and the context. */
+ * context's last forward, once for each forward. grad_input = dL/dx (q x in_features, or NULL) is written, the
+ * parameters' gradients are added to. For a linear layer
+ *     grad_input = grad_output W^T;
+ *     weight's gradient += (x^T grad_output)^T, bias's gradient += 1^T grad_output.
+ * The parameters must be those of the forward pass. Writes the layer and the context. */
 PENTE_MUST_CHECK pente_status pente_layer_backward(pente_layer *layer, pente_context *context,
                                                    const pente_matrix *grad_output, const pente_matrix *grad_input);
 
@@ -220,8 +350,8 @@ PENTE_MUST_CHECK pente_status pente_mse_new(const pente_mse_options *options, pe
 PENTE_API pente_status pente_mse_free(pente_mse *mse);
 
 /* The loss of a prediction, q x p, against a target of the same shape, summed in float64; sample_weight is q x 1,
- * finite and >= 0, or NULL; all zeros are refused where N counts them. All matrices of a call are of one dtype. A PENTE_NONE
- * loss is refused here: see below. */
+ * finite and >= 0, or NULL; all zeros are refused where N counts them. All matrices of a call are of one dtype. A
+ * PENTE_NONE loss is refused here: see below. */
 PENTE_MUST_CHECK pente_status pente_mse_forward(const pente_mse *mse, const pente_matrix *prediction,
                                                 const pente_matrix *target, const pente_matrix *sample_weight,
                                                 double *loss);
@@ -264,7 +394,8 @@ typedef struct pente_sgd_options {
 
 #define PENTE_SGD_OPTIONS_INIT {sizeof(pente_sgd_options), 1e-3, 0.0, 0.0, 0.0, 0, 0}
 
-/* Makes an optimizer whose group 0 is `layers` (count >= 1, each once, of one dtype). */
+/* Makes an optimizer whose group 0 is `layers` (count >= 1, each parameter once, at least one to train, of one
+ * dtype). */
 PENTE_MUST_CHECK pente_status pente_sgd_new(pente_layer *const *layers, int64_t count,
                                             const pente_sgd_options *options, pente_sgd **sgd);
 PENTE_API pente_status pente_sgd_free(pente_sgd *sgd);
@@ -278,6 +409,17 @@ PENTE_MUST_CHECK pente_status pente_sgd_get_options(const pente_sgd *sgd, int64_
 PENTE_MUST_CHECK pente_status pente_sgd_set_options(pente_sgd *sgd, int64_t group, const pente_sgd_options *options);
 PENTE_MUST_CHECK pente_status pente_sgd_set_lr(pente_sgd *sgd, int64_t group, double lr);
 
+typedef struct pente_sgd_info {
+    size_t struct_size;
+    int64_t group_count;
+    int64_t step_count; /* how many steps it has made, its trainers' among them */
+} pente_sgd_info;
+
+#define PENTE_SGD_INFO_INIT {sizeof(pente_sgd_info), 0, 0}
+
+/* Reads sgd. */
+PENTE_MUST_CHECK pente_status pente_sgd_get_info(const pente_sgd *sgd, pente_sgd_info *info);
+
 /* One step for every parameter of every group, from its gradient. Writes sgd and its layers. */
 PENTE_MUST_CHECK pente_status pente_sgd_step(pente_sgd *sgd);
 
@@ -289,7 +431,8 @@ PENTE_MUST_CHECK pente_status pente_sgd_zero_gradients(pente_sgd *sgd);
 /* Layer, loss and optimizer together, and the workspace for their steps. Keeps all three alive. */
 typedef struct pente_trainer pente_trainer;
 
-/* sgd must hold the layer; a PENTE_NONE loss is refused, since there is no one number to descend. */
+/* sgd must hold all of the layer's parameters; a PENTE_NONE loss is refused, since there is no one number to descend.
+ * */
 PENTE_MUST_CHECK pente_status pente_trainer_new(pente_layer *layer, const pente_mse *mse, pente_sgd *sgd,
                                                 pente_trainer **trainer);
 PENTE_API pente_status pente_trainer_free(pente_trainer *trainer);
@@ -304,8 +447,8 @@ PENTE_MUST_CHECK pente_status pente_trainer_step(pente_trainer *trainer, const p
 /* What a callback learns at the end of an epoch. */
 typedef struct pente_epoch {
     size_t struct_size;
-    int64_t epoch;          /* from 1 */
-    int64_t epochs;         /* how many were asked for */
+    int64_t epoch;          /* from 1, or first_epoch + 1 */
+    int64_t epochs;         /* the last one's number, if all that were asked for are done */
     double training_loss;   /* of the epoch's batches as they were met: their average over rows, or over sample weights
                                (for PENTE_SUM and PENTE_OUTPUT_MEAN their sum) */
     double validation_loss; /* after the epoch; NaN without a validation set */
@@ -314,11 +457,14 @@ typedef struct pente_epoch {
 /* Callbacks run on the thread that called fit. */
 typedef struct pente_fit_options {
     size_t struct_size;
-    int64_t epochs;                    /* >= 1 */
+    int64_t epochs;                    /* >= 1, of this run */
     int64_t batch_size;                /* >= 1; the last batch of an epoch may be smaller. One whose sample weights are
                                           all 0 is passed over */
     int32_t shuffle;                   /* 0: rows in order; else a new torch.randperm order for each epoch */
     uint64_t seed;                     /* of the shuffles: the generator is seeded once, as by manual_seed */
+    int64_t first_epoch;               /* >= 0: epochs that an earlier run has done. This run's numbers and shuffles go
+                                          on from there, so that a resumed run is as one that was never interrupted
+                                          (but for patience, which begins anew) */
     const pente_matrix *sample_weight; /* q x 1, or NULL */
     const pente_matrix *validation_x;  /* with validation_y, or NULL both */
     const pente_matrix *validation_y;
@@ -336,7 +482,7 @@ typedef struct pente_fit_options {
 } pente_fit_options;
 
 #define PENTE_FIT_OPTIONS_INIT \
-    {sizeof(pente_fit_options), 1, 32, 1, 0, NULL, NULL, NULL, 0, 0.0, NULL, NULL, NULL, NULL, NULL}
+    {sizeof(pente_fit_options), 1, 32, 1, 0, 0, NULL, NULL, NULL, 0, 0.0, NULL, NULL, NULL, NULL, NULL}
 
 typedef int32_t pente_stop_reason;
 
@@ -349,18 +495,43 @@ enum {
 
 typedef struct pente_fit_report {
     size_t struct_size;
-    int64_t epochs;     /* done */
-    int64_t best_epoch; /* from 1: the last with a better validation loss; 0 without one that is finite */
+    int64_t epochs;     /* done in this run */
+    int64_t best_epoch; /* of this run, from 1: the last with a better validation loss; 0 without one that is finite */
     pente_stop_reason stop_reason;
 } pente_fit_report;
 
 #define PENTE_FIT_REPORT_INIT {sizeof(pente_fit_report), 0, 0, 0}
 
 /* Trains on q examples for some epochs of mini-batches. x and y are read where they are; a batch's rows are gathered
- * only when shuffled. report may be NULL. On failure (PENTE_NOT_FINITE among them) the parameters, gradients and
- * momentum are as they were before the call. Writes the trainer, the sgd and its layers. */
+ * only when shuffled. report may be NULL. On failure (PENTE_NOT_FINITE and a callback's status among them) the
+ * parameters, gradients and momentum are as they were before the call. Writes the trainer, the sgd and its layers. */
 PENTE_MUST_CHECK pente_status pente_trainer_fit(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
                                                 const pente_fit_options *options, pente_fit_report *report);
+
+/* ---- Files ------------------------------------------------------------------------------------------------------ */
+
+/* Files are safetensors: a layer's parameters by their names, with the shapes that torch.nn.Linear and nn.Sequential
+ * give them, and, in the entry "pente" of the metadata, how the layer is built. A path is the system's, in its own
+ * encoding. A file that is written is on the disk, whole, under another name before it takes the place of an old one,
+ * whose permissions it gets; where the path is a link, the link's target is replaced. What is no regular file, or a
+ * link that leads nowhere, is PENTE_FILE_ERROR. Of how a layer is built there is room for 1 MB: some ten thousand
+ * layers. */
+
+/* Writes the layer to a file; and if sgd is not NULL, which must hold the layer's parameters and no others, its
+ * options, momentum buffers ("sgd.0.weight.momentum_buffer") and step count. What another process, or another call of
+ * this function, writes to the same path at the same time is whole as well: the last one stays. Reads the layer and
+ * sgd. */
+PENTE_MUST_CHECK pente_status pente_layer_save(const pente_layer *layer, const pente_sgd *sgd, const char *path);
+
+/* Makes the layer that a file holds: one that pente_layer_save wrote, without layers of your own in it, or any file
+ * of a "weight" and perhaps a "bias" alone, which is a linear layer. */
+PENTE_MUST_CHECK pente_status pente_layer_load(const char *path, pente_layer **layer);
+
+/* Sets the parameters of a layer that is there already, of any kind, from a file with the same names, shapes and
+ * dtype, whoever wrote it; and if sgd is not NULL, all that pente_layer_save wrote of one whose groups have the same
+ * parameters. A run that is resumed so goes on to the same bits as one that was never interrupted (see first_epoch).
+ * Without sgd, what the file holds of an optimizer is passed over. Writes the layer and sgd. */
+PENTE_MUST_CHECK pente_status pente_layer_load_parameters(pente_layer *layer, pente_sgd *sgd, const char *path);
 
 /* ---- Gradient check --------------------------------------------------------------------------------------------- */
 
@@ -385,11 +556,13 @@ typedef struct pente_gradcheck_report {
 
 #define PENTE_GRADCHECK_REPORT_INIT {sizeof(pente_gradcheck_report), 0, 0, {0}, 0, 0, 0.0, 0.0, 0.0, 0.0}
 
-/* Compares every analytic gradient of L = mse(layer(x), target), with respect to x, each parameter and target, with
- * central differences (L(v + eps) - L(v - eps)) / (2 eps), in float64 alone. layer NULL: x is the prediction.
- * mse and target NULL: L is the sum of layer(x) times fixed pseudo-random numbers; a PENTE_NONE loss is summed
- * likewise. A check that fails is PENTE_OK with report.passed 0. The layer is as before afterwards, to the bit;
- * it counts as written meanwhile. */
+/* Compares every analytic gradient of L = mse(layer(x), target), with respect to x, each trained parameter and
+ * target, with central differences (L(v + eps) - L(v - eps)) / (2 eps), in float64 alone: for any layer, chains and
+ * your own included. layer NULL: x is the prediction. mse and target NULL: L is the sum of layer(x) times fixed
+ * pseudo-random numbers; a PENTE_NONE loss is summed likewise. A check that fails is PENTE_OK with report.passed 0.
+ * At a kink (a relu at 0) the two differ by right. Other forward passes come between that of x and its backward, so a
+ * layer of your own that remembers an x of its own fails. The layer is as before afterwards, to the bit; it counts as
+ * written meanwhile. */
 PENTE_MUST_CHECK pente_status pente_gradcheck(pente_layer *layer, const pente_mse *mse, const pente_matrix *x,
                                               const pente_matrix *target, const pente_gradcheck_options *options,
                                               pente_gradcheck_report *report);

@@ -12,16 +12,27 @@ package struct Buffer<Element: BitwiseCopyable>: ~Copyable {
         count = 0
     }
 
-    /// `count` elements of zero bytes, at least one.
-    package init(count: Int) throws(PenteError) {
+    /// `count` elements, at least one: of zero bytes, or of any that happen to be there.
+    package init(count: Int, isZeroed: Bool = true) throws(PenteError) {
         let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
         let (padded, overflow2) = bytes.addingReportingOverflow(63)
         guard count > 0, !overflow, !overflow2, let memory = aligned_alloc(64, padded & ~63) else {
             throw .outOfMemory
         }
-        memset(memory, 0, bytes)
+        if isZeroed { memset(memory, 0, bytes) }
         self.base = memory.bindMemory(to: Element.self, capacity: count)
         self.count = count
+    }
+
+    /// A matrix's elements; nothing, and no allocation, for none.
+    package init(rows: Int, columns: Int, isZeroed: Bool = true) throws(PenteError) {
+        if rows == 0 || columns == 0 {
+            self.init()
+            return
+        }
+        let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
+        if overflow { throw .outOfMemory }
+        try self.init(count: count, isZeroed: isZeroed)
     }
 
     package init(copying other: borrowing Buffer) throws(PenteError) {
@@ -42,6 +53,17 @@ package struct Buffer<Element: BitwiseCopyable>: ~Copyable {
 
     /// Makes room for `wanted` elements, if there is not; what was there is lost then.
     package mutating func reserve(_ wanted: Int) throws(PenteError) {
-        if wanted > count { self = try Buffer(count: wanted) }
+        if let larger = try larger(rows: 1, columns: wanted) { self = larger }
+    }
+
+    package mutating func reserve(rows: Int, columns: Int) throws(PenteError) {
+        if let larger = try larger(rows: rows, columns: columns) { self = larger }
+    }
+
+    /// Another with that much room, if there is not in this one.
+    package func larger(rows: Int, columns: Int) throws(PenteError) -> Buffer? {
+        let (wanted, overflow) = rows.multipliedReportingOverflow(by: columns)
+        if overflow { throw .outOfMemory }
+        return wanted > count ? try Buffer(count: wanted, isZeroed: false) : nil
     }
 }

@@ -4,9 +4,33 @@ import PenteKernels
 /// first allocates. One context serves one pass at a time.
 public final class Context<Element: Scalar> {
     package var x: Matrix<Element>?
-    package var sums = GradientSums<Element>()
+    package var layer: Layer<Element>?
+    package var memory = PassMemory<Element>()
 
     public init() {}
+}
+
+/// The memory of a pass through a layer.
+package struct PassMemory<Element: Scalar>: ~Copyable {
+    package var workspace = Buffer<Element>()
+    /// y, for a layer that reads it, and until it is known that nothing failed.
+    package var output = Buffer<Element>()
+    /// Likewise x's gradient.
+    package var gradInput = Buffer<Element>()
+    /// The upstream gradient for a user's layer, which takes rows that lie one behind another.
+    package var gradOutput = Buffer<Element>()
+    package var sums = GradientSums<Element>()
+    /// Whether it is as a forward pass left it: not if that failed in a callback.
+    package var holdsPass = false
+
+    package init() {}
+
+    /// Makes room for a pass; if there is no memory for it, nothing has changed.
+    package mutating func reserve(rows: Int, workspacePerRow: Int, outputs: Int) throws(PenteError) {
+        let largerWorkspace = try workspace.larger(rows: rows, columns: workspacePerRow)
+        if let larger = try output.larger(rows: rows, columns: outputs) { output = larger }
+        if let largerWorkspace { workspace = largerWorkspace }
+    }
 }
 
 /// The gradients of a batch on their way to the parameters.
@@ -20,30 +44,22 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
 
     package init() {}
 
-    /// Starts a batch of so many blocks. Throws without a change if there is no memory.
-    package mutating func start(_ parameters: [Parameter<Element>], blocks: Int) throws(PenteError) {
-        var total = 0
-        for parameter in parameters { total += parameter.count }
-        if partial.count != total { partial = try Buffer(count: total) }
-        isWide = blocks > 1
-        guard isWide else { return }
-        if wide.count == total { wide.zero() } else { wide = try Buffer(count: total) }
+    /// Starts a batch of one block or, `isWide`, of several. Throws without a change if there is no memory.
+    package mutating func start(count: Int, isWide: Bool) throws(PenteError) {
+        if partial.count != count { partial = count == 0 ? Buffer() : try Buffer(count: count) }
+        self.isWide = isWide && count > 0
+        guard self.isWide else { return }
+        if wide.count == count { wide.zero() } else { wide = try Buffer(count: count) }
     }
 
-    /// Where the block's gradient of the parameter with `offset` elements before it goes.
-    package func partial(at offset: Int) -> UnsafeMutablePointer<Element> { partial.base + offset }
-
-    package mutating func endBlock() {
-        if isWide {
-            Element._perform(.accumulate(Accumulation(.widen(partial.base, to: wide.base), count: partial.count)))
-        }
-    }
+    /// Where the layer's blocks go.
+    package var block: GradientBlock<Element> { GradientBlock(partial: partial.base, wide: isWide ? wide.base : nil) }
 
     /// Adds the batch's gradients to the parameters'.
     package func add(to parameters: [Parameter<Element>]) {
         var offset = 0
         for parameter in parameters {
-            add(from: offset, parameter.count, to: parameter.gradients.base)
+            add(from: offset, parameter.count, to: parameter.gradients)
             offset += parameter.count
         }
     }
@@ -53,5 +69,22 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
         let direction: Accumulation<Element>.Direction =
             isWide ? .narrow(wide.base + offset, to: gradients) : .add(partial.base + offset, to: gradients)
         Element._perform(.accumulate(Accumulation(direction, count: count)))
+    }
+}
+
+/// Where a layer writes the gradients of its trained parameters for a block of rows, one behind another.
+package struct GradientBlock<Element: Scalar> {
+    package let partial: UnsafeMutablePointer<Element>
+    fileprivate let wide: UnsafeMutablePointer<Double>?
+
+    /// That of a layer further on in a chain.
+    package func advanced(by count: Int) -> GradientBlock {
+        GradientBlock(partial: partial + count, wide: wide.map { $0 + count })
+    }
+
+    /// The first `count` gradients of the block are written.
+    package func end(_ count: Int) {
+        guard let wide, count > 0 else { return }
+        Element._perform(.accumulate(Accumulation(.widen(partial, to: wide), count: count)))
     }
 }

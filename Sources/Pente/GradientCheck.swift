@@ -39,11 +39,13 @@ public struct GradientCheckReport: Sendable {
     public fileprivate(set) var tolerance = 0.0
 }
 
-/// Compares each analytic gradient of L = mse(layer(x), target), with respect to x, the parameters and the target, with
-/// central differences (L(v + eps) − L(v − eps)) / 2eps.
+/// Compares each analytic gradient of L = mse(layer(x), target), with respect to x, the trained parameters and the target,
+/// with central differences (L(v + eps) − L(v − eps)) / 2eps: for any layer, chains and custom ones included.
 ///
 /// Without a layer, x is the prediction. Without a loss and target, L is the sum of layer(x) times fixed pseudo-random
-/// numbers; so it is for a loss with the reduction `.none`. The layer is afterwards as before, to the bit.
+/// numbers; so it is for a loss with the reduction `.none`. At a kink (a relu at 0) the two differ by right. Other forward
+/// passes come between that of x and its backward, so a layer that remembers an x of its own fails. The layer is
+/// afterwards as before, to the bit.
 public func checkGradients(
     layer: Layer<Double>?, mse: MSE?, x: Matrix<Double>, target: Matrix<Double>?,
     options: GradientCheckOptions = GradientCheckOptions()
@@ -74,7 +76,8 @@ private struct GradientCheck: ~Copyable {
     let target: MutableMatrixView<Double>?
     let rows: Int
     let outputs: Int
-    private let copies: Buffer<Double>
+    private let xMemory: Buffer<Double>
+    private let targetMemory: Buffer<Double>
     private let prediction: Buffer<Double>
     private let elements: Buffer<Double>
     /// What the outputs, or the squares, are multiplied by before they are summed.
@@ -82,16 +85,16 @@ private struct GradientCheck: ~Copyable {
 
     init(layer: Layer<Double>?, mse: MSE?, x: MatrixView<Double>, target: MatrixView<Double>?) throws(PenteError) {
         if let layer { try layer.requireInput(x) }
-        let (rows, outputs) = (x.rows, layer?.outputs ?? x.columns)
-        let targetCount = target.map { $0.rows * $0.columns } ?? 0
-        let copies = try Buffer<Double>(count: x.rows * x.columns + targetCount)
-        let prediction = try Buffer<Double>(count: rows * outputs)
-        let elements = try Buffer<Double>(count: rows * outputs)
-        let factors = try Buffer<Double>(count: rows * outputs)
-        let xCopy = MutableMatrixView(copies.base, rows: x.rows, columns: x.columns)
+        let (rows, outputs) = (x.rows, layer?.outputs(for: x) ?? x.columns)
+        let xMemory = try Buffer<Double>(rows: x.rows, columns: x.columns)
+        let targetMemory = try Buffer<Double>(rows: target?.rows ?? 0, columns: target?.columns ?? 0)
+        let prediction = try Buffer<Double>(rows: rows, columns: outputs)
+        let elements = try Buffer<Double>(rows: rows, columns: outputs)
+        let factors = try Buffer<Double>(rows: rows, columns: outputs)
+        let xCopy = MutableMatrixView(xMemory.base, rows: x.rows, columns: x.columns)
         xCopy.copy(x)
         let targetCopy = target.map { target in
-            let copy = MutableMatrixView(xCopy.base + x.rows * x.columns, rows: target.rows, columns: target.columns)
+            let copy = MutableMatrixView(targetMemory.base, rows: target.rows, columns: target.columns)
             copy.copy(target)
             return copy
         }
@@ -103,7 +106,8 @@ private struct GradientCheck: ~Copyable {
         self.target = targetCopy
         self.rows = rows
         self.outputs = outputs
-        self.copies = copies
+        self.xMemory = xMemory
+        self.targetMemory = targetMemory
         self.prediction = prediction
         self.elements = elements
         self.factors = factors
@@ -134,6 +138,7 @@ private struct GradientCheck: ~Copyable {
     }
 
     func run(_ options: GradientCheckOptions) throws(PenteError) -> GradientCheckReport {
+        if let layer { try forwardOther(layer) }
         _ = try value()
         var report = GradientCheckReport()
         let gradOutput = try Buffer<Double>(copying: factors)
@@ -155,24 +160,41 @@ private struct GradientCheck: ~Copyable {
         return report
     }
 
+    /// `gradOutput` is that of the prediction for x.
     private func compareLayer(
         _ layer: Layer<Double>, _ gradOutput: MatrixView<Double>, _ options: GradientCheckOptions,
         _ report: inout GradientCheckReport
     ) throws(PenteError) {
-        let gradInput = try Buffer<Double>(count: rows * layer.inputs)
-        let gradients = try Buffer<Double>(count: layer.parameters.reduce(0) { $0 + $1.count })
-        var sums = GradientSums<Double>()
-        try layer.computeGradients(
-            gradOutput, x: x.readOnly,
-            gradInput: MutableMatrixView(gradInput.base, rows: rows, columns: layer.inputs), sums: &sums)
-        sums.add(from: 0, gradients.count, to: gradients.base)
+        let gradInput = try Buffer<Double>(count: rows * x.columns)
+        let gradients = try Buffer<Double>(rows: 1, columns: layer.trainedCount)
+        try computeGradients(
+            layer, gradOutput, into: MutableMatrixView(gradInput.base, rows: rows, columns: x.columns), gradients)
         try compare("x", x, gradInput.base, options, &report)
         var offset = 0
-        for parameter in layer.parameters {
-            let values = MutableMatrixView(parameter.values.base, rows: parameter.rows, columns: parameter.columns)
+        for parameter in layer.trained {
+            let values = MutableMatrixView(parameter.values, rows: parameter.rows, columns: parameter.columns)
             try compare(parameter.name, values, gradients.base + offset, options, &report)
             offset += parameter.count
         }
+    }
+
+    private func computeGradients(
+        _ layer: Layer<Double>, _ gradOutput: MatrixView<Double>, into gradInput: MutableMatrixView<Double>,
+        _ gradients: borrowing Buffer<Double>
+    ) throws(PenteError) {
+        var memory = PassMemory<Double>()
+        try layer.forward(x.readOnly, into: output, memory: &memory)
+        try forwardOther(layer)
+        try layer.computeGradients(gradOutput, x: x.readOnly, gradInput: gradInput, memory: &memory)
+        if layer.trainedCount > 0 { memory.sums.add(from: 0, layer.trainedCount, to: gradients.base) }
+    }
+
+    /// Sends another x forward, before x and after it: what a layer remembers of x by itself is stale then.
+    private func forwardOther(_ layer: Layer<Double>) throws(PenteError) {
+        let count = rows * x.columns
+        let other = try Buffer<Double>(count: count)
+        for e in 0..<count { other.base[e] = 0.75 * x.base[e] }
+        try layer.forward(MatrixView(other.base, rows: rows, columns: x.columns), into: output)
     }
 
     /// Varies each element of `values`, and puts it back.

@@ -1,19 +1,34 @@
 import PenteKernels
 
-/// Something with `forward`, `backward` and parameters, which it holds with their gradients.
-///
-/// A layer is a reference and not `Sendable`: it belongs to one thread, or actor, at a time.
-public class Layer<Element: Scalar> {
-    /// The columns of x.
-    public let inputs: Int
-    /// The columns of y.
-    public let outputs: Int
-    public let parameters: [Parameter<Element>]
+/// The kinds of layer; the raw values are those of C's `pente_layer_kind`.
+package enum LayerKind: Int32 {
+    case linear = 1
+    case activation, scaler, chain, custom
+}
 
-    package init(inputs: Int, outputs: Int, parameters: [Parameter<Element>]) {
+/// A known function h with an explicit derivative: `forward`, `backward` and parameters, which it holds with their
+/// gradients.
+///
+/// The chain rule is all there is to it: given the gradient of any loss L with respect to y = h(x), a layer computes
+/// those with respect to x and to its parameters, ∂(L∘h)/∂xᵢ = Σⱼ (∇L)ⱼ ∂hⱼ/∂xᵢ. For a function of your own, see
+/// `CustomLayer`. A layer is a reference and not `Sendable`: it belongs to one thread, or actor, at a time.
+open class Layer<Element: Scalar> {
+    /// The columns of x; 0: any number, and y has as many.
+    public final let inputs: Int
+    /// The columns of y, or 0.
+    public final let outputs: Int
+    public final let parameters: [Parameter<Element>]
+    /// Those that an optimizer changes.
+    package final let trained: [Parameter<Element>]
+    /// How many numbers these are.
+    package final let trainedCount: Int
+
+    package init(_ inputs: Int, _ outputs: Int, _ parameters: [Parameter<Element>]) {
         self.inputs = inputs
         self.outputs = outputs
         self.parameters = parameters
+        trained = parameters.filter { $0.isTrained }
+        trainedCount = trained.reduce(0) { $0 + $1.count }
     }
 
     /// The parameter of that name, or nil.
@@ -21,89 +36,217 @@ public class Layer<Element: Scalar> {
         parameters.first { $0.name.utf8.elementsEqual(name.utf8) }
     }
 
-    /// Sets every gradient to 0.
-    public final func zeroGradients() {
-        for parameter in parameters { parameter.gradients.zero() }
+    package final func has(_ parameter: Parameter<Element>) -> Bool {
+        parameters.contains { $0.isSame(as: parameter) }
     }
 
-    // MARK: What a kind of layer defines; shapes are right when these are called.
+    /// Sets every gradient to 0.
+    public final func zeroGradients() {
+        for parameter in parameters { parameter.zeroGradients() }
+    }
 
-    /// Gradients are summed in blocks of so many rows of the batch: a matter of the shape alone, since the bits
-    /// depend on it. A multiple of the loss's block.
-    package var rowsPerBlock: Int { fatalError("a layer defines its block") }
+    /// Gives a linear layer, or all linear layers of a chain in their order, new initial parameters from one generator:
+    /// what torch.manual_seed(seed) and building the same nn.Sequential gives. Other layers stay as they are.
+    public final func resetParameters(seed: UInt64) {
+        var generator = MersenneTwister(seed: seed)
+        resetParameters(from: &generator)
+    }
 
-    package func computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) {
+    package func resetParameters(from generator: inout MersenneTwister) {}
+
+    // MARK: What a kind of layer defines.
+
+    /// As an error names it: "Linear(64, 10)".
+    package var summary: Message { fatalError("a layer has a summary") }
+
+    package var kind: LayerKind { fatalError("a layer is of a kind") }
+
+    /// Writes how it is built, as `Architecture` reads it.
+    package func describe(to json: inout JSONWriter) { fatalError("a layer describes itself") }
+
+    /// A chain's layers.
+    package var children: [Layer<Element>] { [] }
+
+    /// How deep chains nest in it, itself among them.
+    package var depth: Int { 0 }
+
+    /// How many rows a pass takes at once: a matter of the shape alone, since the bits depend on it. A power of two and a
+    /// multiple of the loss's block. `Int.max`: the batch as a whole.
+    package var rowsPerBlock: Int { SquaredError<Element>.rowsPerBlock }
+
+    /// Gradients are summed in blocks of so many rows; `Int.max` where there are none.
+    package var rowsPerSum: Int { trainedCount == 0 ? Int.max : rowsPerBlock }
+
+    /// The numbers for each row that forward leaves for backward, or that backward works in, if x has so many columns.
+    package func workspacePerRow(columns: Int) -> Int { 0 }
+
+    /// Whether backward reads y.
+    package var readsOutput: Bool { false }
+
+    /// Whether a pass may fail in the middle, since it runs code of the user's.
+    package var mayFail: Bool { false }
+
+    /// Shapes are right when this is called, here and below.
+    package func computeForward(
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+    ) throws(PenteError) {
         fatalError("a layer defines its forward pass")
     }
 
-    /// Writes a block's gradients: the parameters' to `partials`, x's to `gradInput`.
-    package func computeBackward(
-        _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, partials: borrowing GradientSums<Element>,
-        gradInput: MutableMatrixView<Element>?
-    ) {
+    /// Writes the gradients of at most `rowsPerBlock` rows, and ends their block.
+    package func computeBackward(_ pass: BackwardPass<Element>) throws(PenteError) {
         fatalError("a layer defines its backward pass")
+    }
+}
+
+/// What a backward pass reads and writes.
+package struct BackwardPass<Element: Scalar> {
+    package var gradOutput: MatrixView<Element>
+    package var x: MatrixView<Element>
+    /// There if the layer `readsOutput`.
+    package var y: MatrixView<Element>?
+    /// As the forward pass left it.
+    package var workspace: UnsafeMutablePointer<Element>
+    package var gradients: GradientBlock<Element>
+    /// nil: not wanted.
+    package var gradInput: MutableMatrixView<Element>?
+
+    package func rows(_ first: Int, _ count: Int, workspacePerRow: Int) -> BackwardPass {
+        BackwardPass(
+            gradOutput: gradOutput.rows(first, count), x: x.rows(first, count), y: y?.rows(first, count),
+            workspace: workspace + first &* workspacePerRow, gradients: gradients,
+            gradInput: gradInput?.rows(first, count))
     }
 }
 
 // MARK: Passes over views: what Swift, C and the trainer share.
 
 extension Layer {
+    package final func outputs(for x: MatrixView<Element>) -> Int { outputs == 0 ? x.columns : outputs }
+
+    /// Inference: y = layer(x).
     @specialized(where Element == Float)
     @specialized(where Element == Double)
-    package func forward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) throws(PenteError) {
-        try requireInput(x)
-        guard y.rows == x.rows, y.columns == outputs else {
-            throw PenteError(
-                .shapeMismatch,
-                "y is \(y), but x is \(x), for which the layer gives \(x.rows, outputs)")
-        }
-        computeForward(x, into: y)
+    package final func forward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) throws(PenteError) {
+        try require(x, y)
+        let perRow = workspacePerRow(columns: x.columns)
+        let block = perRow == 0 ? x.rows : min(rowsPerBlock, x.rows)
+        let workspace = try Buffer<Element>(rows: block, columns: perRow, isZeroed: false)
+        guard mayFail else { return try forwardInBlocks(x, into: y, workspace: workspace.base, of: block, advance: 0) }
+        let staged = try Buffer<Element>(rows: y.rows, columns: y.columns, isZeroed: false)
+        let output = MutableMatrixView(staged.base, rows: y.rows, columns: y.columns)
+        try forwardInBlocks(x, into: output, workspace: workspace.base, of: block, advance: 0)
+        y.copy(output.readOnly)
+    }
+
+    /// y = layer(x), of which `memory` keeps what a backward pass needs.
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
+    package final func forward(
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, memory: inout PassMemory<Element>
+    ) throws(PenteError) {
+        try require(x, y)
+        let perRow = workspacePerRow(columns: x.columns)
+        let isStaged = readsOutput || mayFail
+        try memory.reserve(rows: x.rows, workspacePerRow: perRow, outputs: isStaged ? y.columns : 0)
+        let output = isStaged ? MutableMatrixView(memory.output.base, rows: y.rows, columns: y.columns) : y
+        memory.holdsPass = false
+        try forwardInBlocks(x, into: output, workspace: memory.workspace.base)
+        memory.holdsPass = true
+        if isStaged { y.copy(output.readOnly) }
     }
 
     /// Adds the gradients of the batch to the parameters'.
-    package func backward(
+    package final func backward(
         _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, gradInput: MutableMatrixView<Element>?,
-        sums: inout GradientSums<Element>
+        memory: inout PassMemory<Element>
     ) throws(PenteError) {
-        try computeGradients(gradOutput, x: x, gradInput: gradInput, sums: &sums)
-        sums.add(to: parameters)
+        try computeGradients(gradOutput, x: x, gradInput: gradInput, memory: &memory)
+        memory.sums.add(to: trained)
     }
 
-    /// Leaves the parameters' gradients of the batch in `sums`, and writes x's.
+    /// Leaves the parameters' gradients of the batch in the memory's sums, and writes x's.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
-    package func computeGradients(
+    package final func computeGradients(
         _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, gradInput: MutableMatrixView<Element>?,
-        sums: inout GradientSums<Element>
+        memory: inout PassMemory<Element>
     ) throws(PenteError) {
+        let outputs = outputs(for: x)
         guard gradOutput.rows == x.rows, gradOutput.columns == outputs else {
-            throw PenteError(
-                .shapeMismatch,
-                "grad_output is \(gradOutput), but forward gave \(x.rows, outputs)")
+            throw PenteError(.shapeMismatch, "grad_output is \(gradOutput), but forward gave \(x.rows, outputs)")
         }
-        if let gradInput, gradInput.rows != x.rows || gradInput.columns != inputs {
-            throw PenteError(
-                .shapeMismatch,
-                "grad_input is \(gradInput), but x was \(x.rows, inputs)")
+        if let gradInput, gradInput.rows != x.rows || gradInput.columns != x.columns {
+            throw PenteError(.shapeMismatch, "grad_input is \(gradInput), but x was \(x)")
         }
-        try sums.start(parameters, blocks: blocks(x.rows))
+        var gradOutput = gradOutput
+        if mayFail && !gradOutput.isContiguous {
+            try memory.gradOutput.reserve(rows: x.rows, columns: outputs)
+            let copy = MutableMatrixView(memory.gradOutput.base, rows: x.rows, columns: outputs)
+            copy.copy(gradOutput)
+            gradOutput = copy.readOnly
+        }
+        try memory.sums.start(count: trainedCount, isWide: x.rows > rowsPerSum)
+        var pass = BackwardPass(
+            gradOutput: gradOutput, x: x,
+            y: readsOutput ? MatrixView(memory.output.base, rows: x.rows, columns: outputs) : nil,
+            workspace: memory.workspace.base, gradients: memory.sums.block, gradInput: gradInput)
+        guard mayFail, let gradInput else { return try backwardInBlocks(pass) }
+        try memory.gradInput.reserve(rows: x.rows, columns: x.columns)
+        let staged = MutableMatrixView(memory.gradInput.base, rows: x.rows, columns: x.columns)
+        pass.gradInput = staged
+        try backwardInBlocks(pass)
+        gradInput.copy(staged.readOnly)
+    }
+
+    /// Any number of rows, with a workspace for all of them.
+    package final func forwardInBlocks(
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+    ) throws(PenteError) {
+        let perRow = workspacePerRow(columns: x.columns)
+        try forwardInBlocks(
+            x, into: y, workspace: workspace, of: perRow == 0 ? x.rows : min(rowsPerBlock, x.rows), advance: perRow)
+    }
+
+    private final func forwardInBlocks(
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>,
+        of block: Int, advance: Int
+    ) throws(PenteError) {
+        if block == x.rows { return try computeForward(x, into: y, workspace: workspace) }
         var first = 0
         while first < x.rows {
-            let count = min(rowsPerBlock, x.rows - first)
-            computeBackward(
-                gradOutput.rows(first, count), x: x.rows(first, count), partials: sums,
-                gradInput: gradInput?.rows(first, count))
-            sums.endBlock()
+            let count = min(block, x.rows - first)
+            try computeForward(
+                x.rows(first, count), into: y.rows(first, count), workspace: workspace + first &* advance)
             first += count
         }
     }
 
-    package func blocks(_ rows: Int) -> Int { (rows - 1) / rowsPerBlock + 1 }
+    /// Any number of rows, which went forward in blocks.
+    package final func backwardInBlocks(_ pass: BackwardPass<Element>) throws(PenteError) {
+        let rows = pass.x.rows
+        let perRow = workspacePerRow(columns: pass.x.columns)
+        let block = rowsPerBlock
+        if rows <= block || perRow == 0 && trainedCount == 0 { return try computeBackward(pass) }
+        var first = 0
+        while first < rows {
+            let count = min(block, rows - first)
+            try computeBackward(pass.rows(first, count, workspacePerRow: perRow))
+            first += count
+        }
+    }
 
-    package func requireInput(_ x: MatrixView<Element>, _ name: StaticString = "x") throws(PenteError) {
-        if x.columns != inputs {
+    private final func require(_ x: MatrixView<Element>, _ y: MutableMatrixView<Element>) throws(PenteError) {
+        try requireInput(x)
+        guard y.rows == x.rows, y.columns == outputs(for: x) else {
             throw PenteError(
-                .shapeMismatch, "\(name) is \(x), but the layer takes \(inputs) columns")
+                .shapeMismatch, "y is \(y), but x is \(x), for which the layer gives \(x.rows, outputs(for: x))")
+        }
+    }
+
+    package final func requireInput(_ x: MatrixView<Element>, _ name: StaticString = "x") throws(PenteError) {
+        if inputs != 0 && x.columns != inputs {
+            throw PenteError(.shapeMismatch, "\(name) is \(x), but the layer takes \(inputs) columns")
         }
     }
 }
@@ -111,33 +254,38 @@ extension Layer {
 // MARK: Passes over matrices.
 
 extension Layer {
+    private final func outputs(for x: Matrix<Element>) -> Int { outputs == 0 ? x.columns : outputs }
+
     /// Inference: y = layer(x), q × outputs for an x of q × inputs. Nothing is kept.
     public final func forward(_ x: Matrix<Element>) throws(PenteError) -> Matrix<Element> {
-        try Matrix.filled(rows: x.rows, columns: outputs) { (y) throws(PenteError) in
+        try Matrix.filled(rows: x.rows, columns: outputs(for: x)) { (y) throws(PenteError) in
             try x.withView { (x) throws(PenteError) in try forward(x, into: y) }
         }
     }
 
-    /// Training: keeps x in the context for the backward pass.
+    /// Training: keeps x, and what else the backward pass needs, in the context.
     public final func forward(_ x: Matrix<Element>, context: Context<Element>) throws(PenteError) -> Matrix<Element> {
-        let y = try forward(x)
+        let y = try Matrix.filled(rows: x.rows, columns: outputs(for: x)) { (y) throws(PenteError) in
+            try x.withView { (x) throws(PenteError) in try forward(x, into: y, memory: &context.memory) }
+        }
         context.x = x
+        context.layer = self
         return y
     }
 
     /// The gradients of any loss that comes after, given `gradOutput`, its gradient with respect to this layer's
     /// output, q × outputs. Adds to the parameters' gradients and returns the one with respect to x, q × inputs.
     ///
-    /// Throws `.invalidState` if no `forward` with this context came before: each backward pass takes one.
+    /// Throws `.invalidState` if no `forward` of this layer with this context came before: each backward pass takes one.
     @discardableResult
     public final func backward(
         _ gradOutput: Matrix<Element>, context: Context<Element>
     ) throws(PenteError) -> Matrix<Element> {
-        guard let x = context.x else { throw .noForward }
-        let gradInput = try Matrix.filled(rows: x.rows, columns: inputs) { (gradInput) throws(PenteError) in
+        guard let x = context.x, context.layer === self, context.memory.holdsPass else { throw .noForward }
+        let gradInput = try Matrix.filled(rows: x.rows, columns: x.columns) { (gradInput) throws(PenteError) in
             try x.withView { (x) throws(PenteError) in
                 try gradOutput.withView { (gradOutput) throws(PenteError) in
-                    try backward(gradOutput, x: x, gradInput: gradInput, sums: &context.sums)
+                    try backward(gradOutput, x: x, gradInput: gradInput, memory: &context.memory)
                 }
             }
         }

@@ -9,39 +9,43 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     ///
     /// As in PyTorch, the low 32 bits of the seed count.
     public convenience init(inputs: Int, outputs: Int, bias: Bool = true, seed: UInt64 = 0) throws(PenteError) {
-        let parameters = try Self.makeParameters(inputs: inputs, outputs: outputs, bias: bias, seed: seed)
-        self.init(inputs: inputs, outputs: outputs, parameters: parameters)
+        let parameters = try Self.makeParameters(inputs: inputs, outputs: outputs, bias: bias)
+        self.init(inputs, outputs, parameters)
+        resetParameters(seed: seed)
     }
 
-    package static func make(inputs: Int, outputs: Int, bias: Bool, seed: UInt64) throws(PenteError) -> Linear {
-        let parameters = try makeParameters(inputs: inputs, outputs: outputs, bias: bias, seed: seed)
-        return Linear(inputs: inputs, outputs: outputs, parameters: parameters)
+    /// With parameters of 0.
+    package static func make(inputs: Int, outputs: Int, bias: Bool) throws(PenteError) -> Linear {
+        let parameters = try makeParameters(inputs: inputs, outputs: outputs, bias: bias)
+        return Linear(inputs, outputs, parameters)
     }
 
-    private override init(inputs: Int, outputs: Int, parameters: [Parameter<Element>]) {
-        super.init(inputs: inputs, outputs: outputs, parameters: parameters)
+    private override init(_ inputs: Int, _ outputs: Int, _ parameters: [Parameter<Element>]) {
+        super.init(inputs, outputs, parameters)
     }
 
     private static func makeParameters(
-        inputs: Int, outputs: Int, bias: Bool, seed: UInt64
+        inputs: Int, outputs: Int, bias: Bool
     ) throws(PenteError) -> [Parameter<Element>] {
         guard inputs >= 1 else { throw PenteError(.invalidArgument, "in_features is \(inputs); it must be at least 1") }
         guard outputs >= 1 else {
             throw PenteError(.invalidArgument, "out_features is \(outputs); it must be at least 1")
         }
         let weight = try Parameter<Element>.make(name: "weight", rows: outputs, columns: inputs)
-        let bias = bias ? try Parameter<Element>.make(name: "bias", rows: 1, columns: outputs) : nil
-        var generator = MersenneTwister(seed: seed)
-        weight.fillUniform(bound: weightBound(inputs: inputs), from: &generator)
-        bias?.fillUniform(bound: 1 / Double(inputs).squareRoot(), from: &generator)
-        return bias.map { [weight, $0] } ?? [weight]
+        guard bias else { return [weight] }
+        return [weight, try Parameter<Element>.make(name: "bias", rows: 1, columns: outputs, rank: 1)]
+    }
+
+    package override func resetParameters(from generator: inout MersenneTwister) {
+        weightParameter.fillUniform(bound: Self.weightBound(inputs: inputs), from: &generator)
+        biasParameter?.fillUniform(bound: 1 / pente_square_root(Double(inputs)), from: &generator)
     }
 
     /// 1/√inputs with PyTorch's roundings: kaiming_uniform_ for a leaky ReLU of slope √5.
     private static func weightBound(inputs: Int) -> Double {
         let slope = 5.0.squareRoot()
         let gain = (2 / (1 + slope * slope)).squareRoot()
-        return 3.0.squareRoot() * (gain / Double(inputs).squareRoot())
+        return 3.0.squareRoot() * (gain / pente_square_root(Double(inputs)))
     }
 
     private var weightParameter: Parameter<Element> { parameters[0] }
@@ -58,28 +62,40 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         if outputs > 16 { return 512 }
         let unit = SquaredError<Element>.rowsPerBlock
         let fitting = (1 << 18) / MemoryLayout<Element>.size / inputs
-        return min(max(fitting / unit, 1), 4) * unit
+        // A power of two: each layer's blocks then end where a chain's do.
+        return (fitting >= 4 * unit ? 4 : fitting >= 2 * unit ? 2 : 1) * unit
+    }
+
+    package override var kind: LayerKind { .linear }
+
+    package override var summary: Message { "Linear(\(inputs), \(outputs))" }
+
+    package override func describe(to json: inout JSONWriter) {
+        json.raw("{\"type\":\"linear\",\"in_features\":\(inputs),\"out_features\":\(outputs),\"bias\":")
+        json.raw(biasParameter == nil ? "false}" : "true}")
     }
 
     @specialized(where Element == Float)
     @specialized(where Element == Double)
-    package override func computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) {
-        Element._perform(.forward(Forward(x: x, weight: weightParameter.view, bias: biasParameter?.values.base, y: y)))
+    package override func computeForward(
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+    ) throws(PenteError) {
+        Element._perform(.forward(Forward(x: x, weight: weightParameter.view, bias: biasParameter?.values, y: y)))
     }
 
+    /// ∂W = Xᵀ G, stored transposed; ∂b = 1ᵀ G; ∂X = G Wᵀ.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
-    package override func computeBackward(
-        _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, partials: borrowing GradientSums<Element>,
-        gradInput: MutableMatrixView<Element>?
-    ) {
-        let gradWeight = MutableMatrixView(partials.partial(at: 0), rows: outputs, columns: inputs)
-        Element._perform(.product(Product(gradWeight: gradWeight, gradOutput: gradOutput, x: x)))
+    package override func computeBackward(_ pass: BackwardPass<Element>) throws(PenteError) {
+        let gradOutput = pass.gradOutput
+        let gradWeight = MutableMatrixView(pass.gradients.partial, rows: outputs, columns: inputs)
+        Element._perform(.product(Product(gradWeight: gradWeight, gradOutput: gradOutput, x: pass.x)))
         if biasParameter != nil {
-            Element._perform(
-                .columnSums(ColumnSums(partials.partial(at: weightParameter.count), gradOutput: gradOutput)))
+            let gradBias = pass.gradients.partial + weightParameter.count
+            Element._perform(.columnSums(ColumnSums(gradBias, gradOutput: gradOutput)))
         }
-        if let gradInput {
+        pass.gradients.end(trainedCount)
+        if let gradInput = pass.gradInput {
             Element._perform(
                 .product(Product(gradInput: gradInput, gradOutput: gradOutput, weight: weightParameter.view)))
         }

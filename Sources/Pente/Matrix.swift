@@ -28,9 +28,12 @@ public struct Matrix<Element: Scalar>: Sendable, Equatable {
         self.init(rows: rows, columns: columns, storage: elements, offset: 0, rowStride: columns)
     }
 
-    /// A copy of rows that lie one behind another.
+    /// A copy, whose rows lie one behind another.
     init(copying view: MatrixView<Element>) {
-        let elements = [Element](UnsafeBufferPointer(start: view.base, count: view.rows * view.columns))
+        let elements = [Element](unsafeUninitializedCapacity: view.rows * view.columns) { buffer, count in
+            MutableMatrixView(buffer.baseAddress!, rows: view.rows, columns: view.columns).copy(view)
+            count = buffer.count
+        }
         self.init(rows: view.rows, columns: view.columns, storage: elements, offset: 0, rowStride: view.columns)
     }
 

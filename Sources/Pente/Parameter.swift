@@ -1,32 +1,69 @@
 import PenteKernels
 
-/// One of a layer's parameters, by name, with its gradient.
+/// One of a layer's parameters, by name, with its gradient. A chain knows its layers' parameters under longer names:
+/// they are the same numbers in the same memory.
 public final class Parameter<Element: Scalar> {
     public let name: String
     public let rows: Int
     public let columns: Int
-    package let values: Buffer<Element>
-    package let gradients: Buffer<Element>
+    /// 2; or 1 for a vector, of one row, as a bias is.
+    public let rank: Int
+    /// Whether an optimizer changes it. If not, its gradient stays 0.
+    public let isTrained: Bool
+    package let values: UnsafeMutablePointer<Element>
+    package let gradients: UnsafeMutablePointer<Element>
+    private let memory: Memory
+
+    private final class Memory {
+        let values: Buffer<Element>
+        let gradients: Buffer<Element>
+
+        init(_ values: consuming Buffer<Element>, _ gradients: consuming Buffer<Element>) {
+            self.values = values
+            self.gradients = gradients
+        }
+    }
+
+    /// A parameter that begins as `value`, of one row if its rank is 1.
+    public convenience init(name: String, value: Matrix<Element>, rank: Int = 2) throws(PenteError) {
+        try requireRank(rank, rows: value.rows, name)
+        let memory = try Self.makeMemory(value.rows, value.columns)
+        self.init(memory, name: name, rows: value.rows, columns: value.columns, rank: rank, isTrained: true)
+        values.update(from: value.elements, count: count)
+    }
 
     // Embedded Swift loses an object whose initializer throws: here, as in `Linear`, `SGD` and `Trainer`, what can fail
     // is done by `make` before there is an object.
-    package static func make(name: String, rows: Int, columns: Int) throws(PenteError) -> Parameter {
+    package static func make(
+        name: String, rows: Int, columns: Int, rank: Int = 2, isTrained: Bool = true
+    ) throws(PenteError) -> Parameter {
+        try requireRank(rank, rows: rows, name)
+        return Parameter(
+            try makeMemory(rows, columns), name: name, rows: rows, columns: columns, rank: rank, isTrained: isTrained)
+    }
+
+    /// The same parameter under another name.
+    package func named(_ name: String) -> Parameter {
+        Parameter(memory, name: name, rows: rows, columns: columns, rank: rank, isTrained: isTrained)
+    }
+
+    private static func makeMemory(_ rows: Int, _ columns: Int) throws(PenteError) -> Memory {
         let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
         if overflow { throw .outOfMemory }
         let values = try Buffer<Element>(count: count)
         let gradients = try Buffer<Element>(count: count)
-        return Parameter(name: name, rows: rows, columns: columns, values: values, gradients: gradients)
+        return Memory(values, gradients)
     }
 
-    private init(
-        name: String, rows: Int, columns: Int, values: consuming Buffer<Element>,
-        gradients: consuming Buffer<Element>
-    ) {
+    private init(_ memory: Memory, name: String, rows: Int, columns: Int, rank: Int, isTrained: Bool) {
+        self.memory = memory
         self.name = name
         self.rows = rows
         self.columns = columns
-        self.values = values
-        self.gradients = gradients
+        self.rank = rank
+        self.isTrained = isTrained
+        values = memory.values.base
+        gradients = memory.gradients.base
     }
 
     /// The parameter's value, a copy.
@@ -40,14 +77,26 @@ public final class Parameter<Element: Scalar> {
         guard value.rows == rows, value.columns == columns else {
             throw PenteError(.shapeMismatch, "value is \(value.rows, value.columns), but \(name) is \(rows, columns)")
         }
-        values.copy(from: value.elements)
+        values.update(from: value.elements, count: count)
     }
+
+    package func zeroGradients() { gradients.update(repeating: 0, count: count) }
 
     package func fillUniform(bound: Double, from generator: inout MersenneTwister) {
-        for e in 0..<count { values.base[e] = generator.uniform(bound: bound, as: Element.self) }
+        for e in 0..<count { values[e] = generator.uniform(bound: bound, as: Element.self) }
     }
 
-    package var count: Int { values.count }
-    package var view: MatrixView<Element> { MatrixView(values.base, rows: rows, columns: columns) }
-    package var gradientView: MatrixView<Element> { MatrixView(gradients.base, rows: rows, columns: columns) }
+    /// Whether both are names of the same numbers.
+    package func isSame(as other: Parameter) -> Bool { values == other.values }
+
+    package var count: Int { rows &* columns }
+    package var view: MatrixView<Element> { MatrixView(values, rows: rows, columns: columns) }
+    package var gradientView: MatrixView<Element> { MatrixView(gradients, rows: rows, columns: columns) }
+}
+
+private func requireRank(_ rank: Int, rows: Int, _ name: String) throws(PenteError) {
+    guard rank == 2 || rank == 1 && rows == 1 else {
+        throw PenteError(
+            .invalidArgument, "\(name) has rank \(rank) and \(rows) rows; it must be 2, or 1 for a vector of one row")
+    }
 }

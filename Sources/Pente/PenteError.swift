@@ -4,33 +4,52 @@ import PenteSystem
 /// What was refused, and why. Nothing has changed when it is thrown.
 public struct PenteError: Error, Sendable, CustomStringConvertible {
     /// The kind of error; the raw values are those of C's `pente_status`.
-    public enum Code: Int32, Sendable {
+    public struct Code: RawRepresentable, Hashable, Sendable {
+        public let rawValue: Int32
+
+        /// A code of your own, for what a `CustomLayer` throws: from 1000 (PENTE_USER) on they are never Pente's.
+        public init(rawValue: Int32) { self.rawValue = rawValue }
+
         /// PENTE_INVALID_HANDLE: met in C alone.
-        case invalidHandle = 1
+        public static let invalidHandle = Code(rawValue: 1)
         /// PENTE_INVALID_ARGUMENT: a size, an option or a name out of range, or outputs that overlap.
-        case invalidArgument = 2
+        public static let invalidArgument = Code(rawValue: 2)
         /// PENTE_SHAPE_MISMATCH: two shapes that do not fit; the message names both.
-        case shapeMismatch = 3
-        /// PENTE_DTYPE_MISMATCH: met in C alone.
-        case dtypeMismatch = 4
+        public static let shapeMismatch = Code(rawValue: 3)
+        /// PENTE_DTYPE_MISMATCH: float32 where float64 was expected, or the reverse.
+        public static let dtypeMismatch = Code(rawValue: 4)
         /// PENTE_INVALID_STATE: backward without a forward before it.
-        case invalidState = 5
+        public static let invalidState = Code(rawValue: 5)
         /// PENTE_BUSY: the object is in use by another call; met in C alone.
-        case busy = 6
+        public static let busy = Code(rawValue: 6)
         /// PENTE_OUT_OF_MEMORY.
-        case outOfMemory = 7
+        public static let outOfMemory = Code(rawValue: 7)
         /// PENTE_NOT_FINITE: the loss of a training step is NaN or infinite.
-        case notFinite = 8
+        public static let notFinite = Code(rawValue: 8)
+        /// PENTE_FILE_ERROR: a file could not be opened, read or written; `systemError` says why.
+        public static let fileError = Code(rawValue: 9)
+        /// PENTE_INVALID_FILE: a file's contents are not what they should be.
+        public static let invalidFile = Code(rawValue: 10)
     }
 
     public let code: Code
     /// Names the argument, what it was and what was expected.
     public let message: String
+    /// The system's errno, of a `.fileError`; else 0.
+    public let systemError: Int32
 
     @inline(never)
-    package init(_ code: Code, _ message: Message) {
+    package init(_ code: Code, _ message: Message, systemError: Int32 = 0) {
         self.code = code
         self.message = message.text
+        self.systemError = systemError
+    }
+
+    /// An error of your own, for a `CustomLayer` to throw.
+    public init(code: Code, message: String) {
+        self.code = code
+        self.message = message
+        systemError = 0
     }
 
     public var description: String { message }
@@ -64,6 +83,7 @@ package struct Message: ExpressibleByStringInterpolation {
         @inline(never)
         package mutating func appendInterpolation(_ string: String) { text += string }
 
+        package mutating func appendInterpolation(_ message: Message) { appendInterpolation(message.text) }
         package mutating func appendInterpolation(_ string: StaticString) { appendInterpolation(string.description) }
 
         @inline(never)

@@ -48,14 +48,14 @@ public struct SGDOptions: Sendable, Equatable {
 public final class SGD<Element: Scalar> {
     package final class Group {
         package let layers: [Layer<Element>]
-        package fileprivate(set) var options: SGDOptions
-        /// In the order of the layers' parameters.
+        package var options: SGDOptions
+        /// In the order of the layers' trained parameters.
         package let states: [State]
 
         fileprivate init(_ layers: [Layer<Element>], _ options: SGDOptions) {
             self.layers = layers
             self.options = options
-            self.states = layers.flatMap { $0.parameters.map { State($0) } }
+            self.states = layers.flatMap { $0.trained.map { State($0) } }
         }
     }
 
@@ -66,11 +66,18 @@ public final class SGD<Element: Scalar> {
         package var hasStepped = false
 
         fileprivate init(_ parameter: Parameter<Element>) { self.parameter = parameter }
+
+        package func requireBuffer() throws(PenteError) {
+            if buffer.isEmpty { buffer = try Buffer(count: parameter.count) }
+        }
     }
 
     package private(set) var groups: [Group] = []
 
-    /// An optimizer whose group 0 is `layers`: at least one, each once.
+    /// How many steps it has made, its trainers' among them.
+    public package(set) var stepCount = 0
+
+    /// An optimizer whose group 0 is `layers`: at least one, each parameter once, and at least one to train.
     public init(_ layers: [Layer<Element>], options: SGDOptions = SGDOptions()) throws(PenteError) {
         try addGroup(layers, options: options)
     }
@@ -87,9 +94,15 @@ public final class SGD<Element: Scalar> {
     public func addGroup(_ layers: [Layer<Element>], options: SGDOptions = SGDOptions()) throws(PenteError) {
         if layers.isEmpty { throw PenteError(.invalidArgument, "layers is empty; a group takes at least one") }
         try options.validate()
+        if layers.allSatisfy({ $0.trained.isEmpty }) {
+            throw PenteError(.invalidArgument, "layers has no parameters to train")
+        }
         for (i, layer) in layers.enumerated() {
-            if holds(layer) || layers[..<i].contains(where: { $0 === layer }) {
-                throw PenteError(.invalidArgument, "layers[\(i)] is in the optimizer already")
+            for parameter in layer.trained where holds(parameter) || layers[..<i].contains(where: { $0.has(parameter) })
+            {
+                throw PenteError(
+                    .invalidArgument,
+                    "layers[\(i)] has the parameter \(parameter.name), which is in the optimizer already")
             }
         }
         groups.append(Group(layers, options))
@@ -97,8 +110,14 @@ public final class SGD<Element: Scalar> {
 
     package var states: [State] { groups.flatMap { $0.states } }
 
-    package func holds(_ layer: Layer<Element>) -> Bool {
-        groups.contains { $0.layers.contains { $0 === layer } }
+    package func requireParameters(of layer: Layer<Element>) throws(PenteError) {
+        if let parameter = layer.trained.first(where: { !holds($0) }) {
+            throw PenteError(.invalidArgument, "sgd does not hold the layer's \(parameter.name)")
+        }
+    }
+
+    package func holds(_ parameter: Parameter<Element>) -> Bool {
+        groups.contains { $0.states.contains { $0.parameter.isSame(as: parameter) } }
     }
 
     public var groupCount: Int { groups.count }
@@ -125,7 +144,7 @@ public final class SGD<Element: Scalar> {
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     public func zeroGradients() {
-        for group in groups { for layer in group.layers { layer.zeroGradients() } }
+        for group in groups { for state in group.states { state.parameter.zeroGradients() } }
     }
 
     /// One step for every parameter, from its gradient.
@@ -139,9 +158,7 @@ public final class SGD<Element: Scalar> {
     @specialized(where Element == Double)
     package func prepare() throws(PenteError) {
         for group in groups where group.options.momentum != 0 {
-            for state in group.states where state.buffer.isEmpty {
-                state.buffer = try Buffer(count: state.parameter.count)
-            }
+            for state in group.states { try state.requireBuffer() }
         }
     }
 
@@ -152,6 +169,7 @@ public final class SGD<Element: Scalar> {
             let options = group.options
             for state in group.states { state.update(options) }
         }
+        if stepCount < Int.max { stepCount += 1 }
     }
 }
 
@@ -161,7 +179,7 @@ extension SGD.State {
         Element._perform(
             .update(
                 Update(
-                    parameter: parameter.values.base, gradient: parameter.gradients.base,
+                    parameter: parameter.values, gradient: parameter.gradients,
                     momentumBuffer: hasMomentum ? buffer.base : nil, count: parameter.count, isFirst: !hasStepped,
                     learningRate: Element(options.lr), momentum: Element(options.momentum),
                     gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),

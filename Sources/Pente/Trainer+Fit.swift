@@ -3,6 +3,7 @@ import PenteSystem
 
 /// How `Trainer.fit` goes through the data.
 public struct FitOptions: Sendable {
+    /// Of this run.
     public var epochs = 1
     /// The last batch of an epoch may be smaller.
     public var batchSize = 32
@@ -10,6 +11,9 @@ public struct FitOptions: Sendable {
     public var shuffle = true
     /// Seeds that generator, as torch.manual_seed does.
     public var seed: UInt64 = 0
+    /// Epochs that an earlier run has done: this run's numbers and shuffles go on from there, so that a resumed run is as
+    /// one that was never interrupted.
+    public var firstEpoch = 0
     /// Stop after so many epochs without a better validation loss, and give back the best parameters, however the run
     /// ends; 0: neither.
     public var patience = 0
@@ -17,13 +21,14 @@ public struct FitOptions: Sendable {
     public var minDelta = 0.0
 
     public init(
-        epochs: Int = 1, batchSize: Int = 32, shuffle: Bool = true, seed: UInt64 = 0, patience: Int = 0,
-        minDelta: Double = 0
+        epochs: Int = 1, batchSize: Int = 32, shuffle: Bool = true, seed: UInt64 = 0, firstEpoch: Int = 0,
+        patience: Int = 0, minDelta: Double = 0
     ) {
         self.epochs = epochs
         self.batchSize = batchSize
         self.shuffle = shuffle
         self.seed = seed
+        self.firstEpoch = firstEpoch
         self.patience = patience
         self.minDelta = minDelta
     }
@@ -31,6 +36,10 @@ public struct FitOptions: Sendable {
     fileprivate func validate(hasValidation: Bool) throws(PenteError) {
         if epochs < 1 { throw PenteError(.invalidArgument, "epochs is \(epochs); it must be at least 1") }
         if batchSize < 1 { throw PenteError(.invalidArgument, "batch_size is \(batchSize); it must be at least 1") }
+        if firstEpoch < 0 || firstEpoch > Int.max - epochs {
+            throw PenteError(
+                .invalidArgument, "first_epoch is \(firstEpoch); it must not be negative, nor beyond counting")
+        }
         if patience < 0 { throw PenteError(.invalidArgument, "patience is \(patience); it must not be negative") }
         if patience > 0 && !hasValidation {
             throw PenteError(.invalidArgument, "patience is \(patience), but there is no validation set")
@@ -41,9 +50,9 @@ public struct FitOptions: Sendable {
 
 /// What is known at the end of an epoch.
 public struct Epoch: Sendable {
-    /// From 1.
+    /// From 1, or `firstEpoch` + 1.
     public let epoch: Int
-    /// How many were asked for.
+    /// The last one's number, if all that were asked for are done.
     public let epochs: Int
     /// Of the epoch's batches as they were met: their average over rows, or their sum for a loss that does not
     /// divide by rows.
@@ -66,12 +75,12 @@ public enum StopReason: Int32, Sendable {
 
 /// What a run did.
 public struct FitReport: Sendable {
-    /// How many epochs are done.
+    /// How many epochs are done in this run.
     public internal(set) var epochs = 0
     public internal(set) var trainingLosses: [Double] = []
     /// Empty without a validation set.
     public internal(set) var validationLosses: [Double] = []
-    /// From 1: the last epoch with a better validation loss; 0 without one that is finite.
+    /// Of this run, from 1: the last epoch with a better validation loss; 0 without one that is finite.
     public internal(set) var bestEpoch = 0
     public internal(set) var stopReason = StopReason.epochs
 }
@@ -135,6 +144,7 @@ extension Trainer {
 
         var batches = try Batches(examples, options)
         let start = try Snapshot(sgd.states, isWhole: true)
+        let stepCount = sgd.stepCount
         let best = try Snapshot(options.patience > 0 ? sgd.states : [], isWhole: false)
         var throttle = Throttle()
         do throws(PenteError) {
@@ -143,6 +153,7 @@ extension Trainer {
                 shouldStop: { work in throttle.isDue(after: work) && shouldStop() })
         } catch {
             start.restore()
+            sgd.stepCount = stepCount
             throw error
         }
     }
@@ -153,6 +164,14 @@ extension Trainer {
     ) throws(PenteError) -> FitSummary {
         var summary = FitSummary()
         var bestLoss = Double.infinity
+        // Shuffles once more for each epoch of an earlier run.
+        for _ in 0..<(options.shuffle ? options.firstEpoch : 0) {
+            batches.startEpoch()
+            if shouldStop(16 * batches.rows) {
+                summary.stopReason = .request
+                return summary
+            }
+        }
         while summary.epochs < options.epochs {
             guard !shouldStop(0), let trainingLoss = try runEpoch(&batches, shouldStop: shouldStop),
                 let validationLoss = try validationLoss(validation, shouldStop: shouldStop)
@@ -167,7 +186,8 @@ extension Trainer {
                 if options.patience > 0 { best.save() }
             }
             let epoch = Epoch(
-                epoch: summary.epochs, epochs: options.epochs, trainingLoss: trainingLoss,
+                epoch: options.firstEpoch + summary.epochs, epochs: options.firstEpoch + options.epochs,
+                trainingLoss: trainingLoss,
                 validationLoss: validationLoss)
             if try onEpoch(epoch) {
                 summary.stopReason = .callback
@@ -247,6 +267,8 @@ private struct Batches<Element: Scalar>: ~Copyable {
         self.order = order
     }
 
+    var rows: Int { examples.count }
+
     mutating func startEpoch() {
         first = 0
         if !order.isEmpty { generator.permute(UnsafeMutableBufferPointer(start: order.base, count: order.count)) }
@@ -301,10 +323,10 @@ private struct Snapshot<Element: Scalar>: ~Copyable {
         var kept = elements.base
         for state in states {
             let count = state.parameter.count
-            copy(state.parameter.values.base, kept, count)
+            copy(state.parameter.values, kept, count)
             kept += count
             guard isWhole else { continue }
-            copy(state.parameter.gradients.base, kept, count)
+            copy(state.parameter.gradients, kept, count)
             if !state.buffer.isEmpty { copy(state.buffer.base, kept + count, count) }
             kept += 2 * count
         }

@@ -7,12 +7,11 @@ public final class Trainer<Element: Scalar> {
     public let mse: MSE
     public let sgd: SGD<Element>
 
-    private var sums = GradientSums<Element>()
-    /// A block of rows of the prediction, and of the loss's gradient with respect to it.
-    private var prediction = Buffer<Element>()
+    private var memory = PassMemory<Element>()
+    /// The loss's gradient with respect to the prediction, for a block of rows.
     private var gradPrediction = Buffer<Element>()
 
-    /// `sgd` must hold the layer; a loss with the reduction `.none` is refused, since it is not one number.
+    /// `sgd` must hold all of the layer's parameters; a loss with the reduction `.none` is refused, since it is not one number.
     public convenience init(layer: Layer<Element>, mse: MSE = MSE(), sgd: SGD<Element>) throws(PenteError) {
         try Self.require(layer, mse, sgd)
         self.init(layer, mse, sgd)
@@ -27,7 +26,8 @@ public final class Trainer<Element: Scalar> {
 
     private static func require(_ layer: Layer<Element>, _ mse: MSE, _ sgd: SGD<Element>) throws(PenteError) {
         try mse.requireReduced()
-        if !sgd.holds(layer) { throw PenteError(.invalidArgument, "sgd does not hold the layer") }
+        if layer.trained.isEmpty { throw PenteError(.invalidArgument, "layer has no parameters to train") }
+        try sgd.requireParameters(of: layer)
     }
 
     private init(_ layer: Layer<Element>, _ mse: MSE, _ sgd: SGD<Element>) {
@@ -88,10 +88,11 @@ extension Trainer {
         throws(PenteError)
     {
         try layer.requireInput(examples.x, x)
-        guard examples.y.rows == examples.count, examples.y.columns == layer.outputs else {
+        let outputs = layer.outputs(for: examples.x)
+        guard examples.y.rows == examples.count, examples.y.columns == outputs else {
             throw PenteError(
                 .shapeMismatch,
-                "\(y) is \(examples.y), but \(x) is \(examples.x), for which the layer gives \(examples.count, layer.outputs)"
+                "\(y) is \(examples.y), but \(x) is \(examples.x), for which the layer gives \(examples.count, outputs)"
             )
         }
     }
@@ -113,15 +114,15 @@ extension Trainer {
     package func step(
         _ examples: Examples<Element>, rows: Double, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
-        let divisor = mse.divisor(rows: rows, columns: layer.outputs)
-        try sums.start(layer.parameters, blocks: layer.blocks(examples.count))
+        let divisor = mse.divisor(rows: rows, columns: examples.y.columns)
+        try memory.sums.start(count: layer.trainedCount, isWide: examples.count > layer.rowsPerSum)
         try sgd.prepare()
         let total = try forEachBlock(examples, scale: mse.scale(divisor), shouldStop: shouldStop)
         guard let total else { return nil }
         let loss = total / divisor
         guard Element(loss).isFinite else { throw notFinite(loss) }
         sgd.zeroGradients()
-        sums.add(to: layer.parameters)
+        memory.sums.add(to: layer.trained)
         sgd.update()
         return loss
     }
@@ -131,7 +132,7 @@ extension Trainer {
         -> Double?
     {
         let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
-        let divisor = mse.divisor(rows: rows, columns: layer.outputs)
+        let divisor = mse.divisor(rows: rows, columns: examples.y.columns)
         return try forEachBlock(examples, scale: nil, shouldStop: shouldStop).map { $0 / divisor }
     }
 
@@ -141,15 +142,17 @@ extension Trainer {
         _ examples: Examples<Element>, scale: Element?, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
         let block = min(layer.rowsPerBlock, examples.count)
-        try prediction.reserve(block * layer.outputs)
-        if scale != nil { try gradPrediction.reserve(block * layer.outputs) }
+        let outputs = examples.y.columns
+        let perRow = layer.workspacePerRow(columns: examples.x.columns)
+        try memory.reserve(rows: block, workspacePerRow: perRow, outputs: outputs)
+        if scale != nil { try gradPrediction.reserve(rows: block, columns: outputs) }
         var total = 0.0
         var first = 0
         while first < examples.count {
             let rows = examples.rows(first, min(block, examples.count - first))
-            let y = MutableMatrixView(prediction.base, rows: rows.count, columns: layer.outputs)
-            layer.computeForward(rows.x, into: y)
-            let gradient = MutableMatrixView(gradPrediction.base, rows: rows.count, columns: layer.outputs)
+            let y = MutableMatrixView(memory.output.base, rows: rows.count, columns: outputs)
+            try layer.computeForward(rows.x, into: y, workspace: memory.workspace.base)
+            let gradient = MutableMatrixView(gradPrediction.base, rows: rows.count, columns: outputs)
             withUnsafeMutablePointer(to: &total) { total in
                 var error = SquaredError(prediction: y.readOnly, target: rows.y, sampleWeight: rows.sampleWeight)
                 error.total = total
@@ -157,11 +160,13 @@ extension Trainer {
                 Element._perform(.squaredError(error))
             }
             if scale != nil {
-                layer.computeBackward(gradient.readOnly, x: rows.x, partials: sums, gradInput: nil)
-                sums.endBlock()
+                try layer.computeBackward(
+                    BackwardPass(
+                        gradOutput: gradient.readOnly, x: rows.x, y: y.readOnly, workspace: memory.workspace.base,
+                        gradients: memory.sums.block, gradInput: nil))
             }
             first += rows.count
-            if shouldStop(rows.count &* layer.inputs &* layer.outputs) { return nil }
+            if shouldStop(rows.count &* (layer.trainedCount &+ outputs)) { return nil }
         }
         return total
     }

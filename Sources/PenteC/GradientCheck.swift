@@ -61,7 +61,15 @@ extension GradientCheckReport {
         report.passed = passed ? 1 : 0
         report.checked = Int64(checked)
         withUnsafeMutableBytes(of: &report.worst) { bytes in
-            for (i, byte) in worst.utf8.prefix(bytes.count - 1).enumerated() { bytes[i] = byte }
+            var length = 0
+            for byte in worst.utf8.prefix(bytes.count) {
+                bytes[length] = byte
+                length += 1
+            }
+            if length < bytes.count { return }
+            // Cut between two characters.
+            repeat { length -= 1 } while length > 0 && bytes[length] & 0xc0 == 0x80
+            for i in length..<bytes.count { bytes[i] = 0 }
         }
         (report.row, report.column) = (Int64(row), Int64(column))
         (report.analytic, report.numeric) = (analytic, numeric)

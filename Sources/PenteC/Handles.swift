@@ -95,6 +95,9 @@ struct Slot {
     /// Valid while the slot is in use or held.
     fileprivate var resource: Resource { memory.pointee.resource!._withUnsafeGuaranteedRef { $0 } }
 
+    /// For whoever holds it.
+    var held: Resource { resource }
+
     /// Begins an access if nobody is in the way; for a token, only if it is this slot's.
     fileprivate func tryBegin(_ access: Access, _ token: Token?) -> Begin {
         while true {

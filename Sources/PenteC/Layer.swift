@@ -6,8 +6,15 @@ import PenteSystem
 func withLayer<Result>(
     _ handle: OpaquePointer?, _ access: Access, _ body: (LayerResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {
-    try HandleTable.with(handle, .layer, access, "layer") { (resource) throws(PenteError) in
-        try body(unsafeDowncast(resource, to: LayerResource.self))
+    try withLayer(handle, access, "layer", body)
+}
+
+func withLayer<Result>(
+    _ handle: OpaquePointer?, _ access: Access, _ name: String, _ body: (LayerResource) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    try HandleTable.with(handle, .layer, access, name) { (resource) throws(PenteError) in
+        let layer = unsafeDowncast(resource, to: LayerResource.self)
+        return try layer.withParts(access) { () throws(PenteError) in try body(layer) }
     }
 }
 
@@ -19,34 +26,11 @@ private func withContext<Result>(
     }
 }
 
-private func text(_ name: UnsafePointer<CChar>?) throws(PenteError) -> String {
+func text(_ name: UnsafePointer<CChar>?) throws(PenteError) -> String {
     let name = try require(name, "name")
-    // A longer one is no parameter's, and of an error's message there is no more to be seen.
-    let bytes = UnsafeRawBufferPointer(start: name, count: strnlen(name, 300))
+    // A longer one is no parameter's.
+    let bytes = UnsafeRawBufferPointer(start: name, count: strnlen(name, 1024))
     return String(decoding: bytes, as: UTF8.self)
-}
-
-@_cdecl("pente_linear_new") @implementation
-public func pente_linear_new(
-    _ in_features: Int64, _ out_features: Int64, _ options: UnsafePointer<pente_linear_options>!,
-    _ layer: UnsafeMutablePointer<OpaquePointer?>!
-) -> pente_status {
-    status("pente_linear_new") { () throws(PenteError) in
-        let layer = try require(layer, "layer")
-        var dtype = Float.dtype
-        var bias = true
-        var seed: UInt64 = 0
-        if let options = try sized(options, "options") {
-            try requireKnown(options.dtype, "options")
-            (dtype, bias, seed) = (options.dtype, options.bias != 0, options.seed)
-        }
-        let (inputs, outputs) = (Int(in_features), Int(out_features))
-        let resource: LayerResource =
-            dtype == Float.dtype
-            ? TypedLayer(try Linear<Float>.make(inputs: inputs, outputs: outputs, bias: bias, seed: seed))
-            : TypedLayer(try Linear<Double>.make(inputs: inputs, outputs: outputs, bias: bias, seed: seed))
-        layer.pointee = try HandleTable.insert(resource, .layer)
-    }
 }
 
 @_cdecl("pente_layer_free") @implementation
@@ -82,6 +66,19 @@ public func pente_layer_parameter_name(
             }
             for (i, byte) in text.utf8.enumerated() { buffer[i] = CChar(bitPattern: byte) }
             buffer[length] = 0
+        }
+    }
+}
+
+@_cdecl("pente_layer_get_parameter_info") @implementation
+public func pente_layer_get_parameter_info(
+    _ layer: OpaquePointer!, _ index: Int64, _ info: UnsafeMutablePointer<pente_parameter_info>!
+) -> pente_status {
+    status("pente_layer_get_parameter_info") { () throws(PenteError) in
+        try withLayer(layer, .read) { (layer) throws(PenteError) in
+            let info = try require(info, "info")
+            try requireSized(info, "info")
+            info.pointee = try layer.parameterInfo(index)
         }
     }
 }
@@ -139,6 +136,13 @@ public func pente_layer_gradient_view(
 public func pente_layer_zero_gradients(_ layer: OpaquePointer!) -> pente_status {
     status("pente_layer_zero_gradients") { () throws(PenteError) in
         try withLayer(layer, .write) { layer in layer.zeroGradients() }
+    }
+}
+
+@_cdecl("pente_layer_reset_parameters") @implementation
+public func pente_layer_reset_parameters(_ layer: OpaquePointer!, _ seed: UInt64) -> pente_status {
+    status("pente_layer_reset_parameters") { () throws(PenteError) in
+        try withLayer(layer, .write) { layer in layer.resetParameters(seed) }
     }
 }
 

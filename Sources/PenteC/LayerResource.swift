@@ -3,9 +3,69 @@ import Pente
 import PenteKernels
 
 /// A layer of either dtype: the two subclasses of each resource are how an untyped handle finds its type.
+///
+/// Who writes a layer writes its parameters; so a chain has nothing to lock but its layers, and an activation nothing at
+/// all, but for the calls that are given its very handle.
 class LayerResource: Resource {
+    /// A chain's layers, in their order.
+    private let children: [Slot]
+    /// The layer that this is a further handle of.
+    private let original: Slot?
+    /// All of them, each once: they are held.
+    private var parts: [Slot] = []
+    /// What is to be locked with them.
+    private var innerLocks: [Slot] = []
+
+    fileprivate init(children: [LayerResource], original: LayerResource?) {
+        self.children = children.map { $0.root.slot }
+        self.original = original?.root.slot
+        super.init()
+        for part in children { hold(part.root) }
+        if let original { hold(original.root) }
+    }
+
+    /// The layer of which this is perhaps a further handle.
+    private final var root: LayerResource { original?.layerResource ?? self }
+
+    private func hold(_ part: LayerResource) {
+        if parts.contains(where: { $0 == part.slot }) { return }
+        part.slot.hold()
+        parts.append(part.slot)
+        for lock in part.locks { innerLocks.addOnce(lock) }
+    }
+
+    deinit { for slot in parts { slot.unhold() } }
+
+    /// A chain's layer.
+    fileprivate final func child(_ index: Int) -> LayerResource {
+        root.children[index].layerResource
+    }
+
+    /// What whoever holds this layer locks when it reads or writes it.
+    var locks: [Slot] { parts.isEmpty ? (isWritable ? [slot] : []) : innerLocks }
+
+    /// Runs `body` while no other call is in the way of a chain's layers; its own slot is locked.
+    final func withParts<Result>(_ access: Access, _ body: () throws(PenteError) -> Result) throws(PenteError) -> Result
+    {
+        if innerLocks.isEmpty { return try body() }
+        if !Slot.tryBegin(innerLocks, access) { throw HandleTable.busy("a layer of the chain") }
+        defer { Slot.end(innerLocks, access) }
+        return try body()
+    }
+
+    /// Whether it has parameters, or runs code of the user's.
+    fileprivate var isWritable: Bool { fatalError() }
+
     var dtype: pente_dtype { fatalError() }
+    var parameterCount: Int { fatalError() }
     func info() -> pente_layer_info { fatalError() }
+    func parameterInfo(_ index: Int64) throws(PenteError) -> pente_parameter_info { fatalError() }
+    func resetParameters(_ seed: UInt64) { fatalError() }
+    func fitScaler(_ x: UnsafePointer<pente_matrix>?) throws(PenteError) { fatalError() }
+    /// A further handle's resource for a chain's layer.
+    func makePart(_ index: Int64) throws(PenteError) -> LayerResource { fatalError() }
+    func save(_ sgd: SGDResource?, _ path: UnsafePointer<CChar>) throws(PenteError) { fatalError() }
+    func loadParameters(_ sgd: SGDResource?, _ path: UnsafePointer<CChar>) throws(PenteError) { fatalError() }
     func parameterName(_ index: Int64) throws(PenteError) -> String { fatalError() }
     func zeroGradients() { fatalError() }
     func makeContext() -> ContextResource { fatalError() }
@@ -26,15 +86,29 @@ class LayerResource: Resource {
     ) throws(PenteError) { fatalError() }
 }
 
+extension Slot {
+    /// Of a layer that is held.
+    fileprivate var layerResource: LayerResource { unsafeDowncast(held, to: LayerResource.self) }
+}
+
+extension [Slot] {
+    mutating func addOnce(_ slot: Slot) {
+        if !contains(where: { $0 == slot }) { append(slot) }
+    }
+}
+
 enum ParameterPart {
     case values, gradients
 }
 
 class ContextResource: Resource {
-    let layer: Slot
+    private let layer: Slot
+    /// The layer itself, which may have several handles.
+    let identity: ObjectIdentifier
 
-    init(_ layer: Slot) {
+    init(_ layer: Slot, _ identity: ObjectIdentifier) {
         self.layer = layer
+        self.identity = identity
         layer.hold()
     }
 
@@ -44,38 +118,102 @@ class ContextResource: Resource {
 final class TypedContext<Element: Scalar>: ContextResource {
     /// The caller's x, borrowed from forward to backward.
     var x: MatrixView<Element>?
-    var sums = GradientSums<Element>()
+    var memory = PassMemory<Element>()
 }
 
 final class TypedLayer<Element: Scalar>: LayerResource {
     let layer: Layer<Element>
 
-    init(_ layer: Layer<Element>) { self.layer = layer }
+    init(_ layer: Layer<Element>, children: [LayerResource] = [], original: LayerResource? = nil) {
+        self.layer = layer
+        super.init(children: children, original: original)
+    }
+
+    fileprivate override var isWritable: Bool { !layer.parameters.isEmpty || layer.mayFail }
 
     override var dtype: pente_dtype { Element.dtype }
 
+    override var parameterCount: Int { layer.parameters.count }
+
     override func info() -> pente_layer_info {
-        pente_layer_info(
-            struct_size: MemoryLayout<pente_layer_info>.size, in_features: Int64(layer.inputs),
-            out_features: Int64(layer.outputs), parameter_count: Int64(layer.parameters.count), dtype: Element.dtype)
+        var info = pente_layer_info()
+        info.struct_size = MemoryLayout<pente_layer_info>.size
+        (info.in_features, info.out_features) = (Int64(layer.inputs), Int64(layer.outputs))
+        info.parameter_count = Int64(layer.parameters.count)
+        info.dtype = Element.dtype
+        info.kind = layer.kind.rawValue
+        info.layer_count = Int64(layer.children.count)
+        if layer.kind == .activation {
+            let function = unsafeDowncast(layer, to: Activation<Element>.self).function
+            info.activation = function.asC
+            info.negative_slope = function.negativeSlope
+        }
+        return info
     }
 
-    override func parameterName(_ index: Int64) throws(PenteError) -> String {
+    private func parameter(_ index: Int64) throws(PenteError) -> Parameter<Element> {
         guard index >= 0, index < layer.parameters.count else {
             throw PenteError(
                 .invalidArgument, "index is \(index), but the layer has \(layer.parameters.count) parameters")
         }
-        return layer.parameters[Int(index)].name
+        return layer.parameters[Int(index)]
+    }
+
+    override func parameterName(_ index: Int64) throws(PenteError) -> String { try parameter(index).name }
+
+    override func parameterInfo(_ index: Int64) throws(PenteError) -> pente_parameter_info {
+        let parameter = try parameter(index)
+        return pente_parameter_info(
+            struct_size: MemoryLayout<pente_parameter_info>.size, rows: Int64(parameter.rows),
+            columns: Int64(parameter.columns), rank: Int32(parameter.rank), trained: parameter.isTrained ? 1 : 0)
+    }
+
+    override func resetParameters(_ seed: UInt64) { layer.resetParameters(seed: seed) }
+
+    override func fitScaler(_ x: UnsafePointer<pente_matrix>?) throws(PenteError) {
+        if layer.kind != .scaler {
+            throw PenteError(.invalidArgument, "scaler is \(layer.summary), which is no scaler")
+        }
+        let x: MatrixView<Element> = try x.view("x")
+        try x.requireApart(from: layer, "x")
+        try unsafeDowncast(layer, to: Scaler<Element>.self).fit(x)
+    }
+
+    override func makePart(_ index: Int64) throws(PenteError) -> LayerResource {
+        let children = layer.children
+        if children.isEmpty { throw PenteError(.invalidArgument, "chain is \(layer.summary), which is no chain") }
+        guard index >= 0, index < children.count else {
+            throw PenteError(.invalidArgument, "index is \(index), but the chain has \(children.count) layers")
+        }
+        return TypedLayer(children[Int(index)], original: child(Int(index)))
+    }
+
+    private func typed(_ sgd: SGDResource?) throws(PenteError) -> SGD<Element>? {
+        guard let sgd else { return nil }
+        if sgd.dtype != dtype {
+            throw PenteError(.invalidArgument, "sgd does not hold the layer's parameters, whose dtype is another")
+        }
+        return unsafeDowncast(sgd, to: TypedSGD<Element>.self).sgd
+    }
+
+    override func save(_ sgd: SGDResource?, _ path: UnsafePointer<CChar>) throws(PenteError) {
+        try layer.save(to: path, sgd: typed(sgd))
+    }
+
+    override func loadParameters(_ sgd: SGDResource?, _ path: UnsafePointer<CChar>) throws(PenteError) {
+        try layer.loadParameters(from: path, sgd: typed(sgd))
     }
 
     override func zeroGradients() { layer.zeroGradients() }
 
-    override func makeContext() -> ContextResource { TypedContext<Element>(slot) }
+    override func makeContext() -> ContextResource { TypedContext<Element>(slot, ObjectIdentifier(layer)) }
 
     private func parameter(_ name: String) throws(PenteError) -> Parameter<Element> {
         if let parameter = layer.parameter(named: name) { return parameter }
         var names = ""
-        for parameter in layer.parameters { names += (names.isEmpty ? "" : ", ") + parameter.name }
+        for parameter in layer.parameters.prefix(8) { names += (names.isEmpty ? "" : ", ") + parameter.name }
+        if layer.parameters.count > 8 { names += ", ..." }
+        if names.isEmpty { names = "none" }
         throw PenteError(.invalidArgument, "name is \"\(name)\", but the layer's parameters are \(names)")
     }
 
@@ -124,8 +262,9 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         let context = try context.map { (context) throws(PenteError) in try typed(context) }
         try y.requireApart(from: x, "x")
         try y.requireApart(from: layer)
-        try layer.forward(x, into: y.view)
-        if let context { context.x = x }
+        guard let context else { return try layer.forward(x, into: y.view) }
+        try layer.forward(x, into: y.view, memory: &context.memory)
+        context.x = x
     }
 
     override func backward(
@@ -133,7 +272,7 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         _ gradInput: UnsafePointer<pente_matrix>?
     ) throws(PenteError) {
         let context = try typed(context)
-        guard let x = context.x else { throw .noForward }
+        guard let x = context.x, context.memory.holdsPass else { throw .noForward }
         let gradOutput = try gradOutput.view("grad_output", of: Element.self)
         try gradOutput.requireApart(from: layer, "grad_output")
         let gradInput = try gradInput.outputIfAny("grad_input", of: Element.self)
@@ -142,12 +281,14 @@ final class TypedLayer<Element: Scalar>: LayerResource {
             try gradInput.requireApart(from: x, "the x of the forward pass")
             try gradInput.requireApart(from: layer)
         }
-        try layer.backward(gradOutput, x: x, gradInput: gradInput?.view, sums: &context.sums)
+        try layer.backward(gradOutput, x: x, gradInput: gradInput?.view, memory: &context.memory)
         context.x = nil
     }
 
     private func typed(_ context: ContextResource) throws(PenteError) -> TypedContext<Element> {
-        guard context.layer == slot else { throw PenteError(.invalidArgument, "context was made for another layer") }
+        guard context.identity == ObjectIdentifier(layer) else {
+            throw PenteError(.invalidArgument, "context was made for another layer")
+        }
         return unsafeDowncast(context, to: TypedContext<Element>.self)
     }
 }

@@ -3,17 +3,28 @@ import Pente
 
 /// An optimizer of either dtype.
 class SGDResource: Resource {
-    /// Its layers, which it holds.
-    fileprivate(set) var layers: [Slot] = []
+    /// Its layers, which it holds, each once.
+    private var layers: [Slot] = []
+    /// What is to be locked with them.
+    private(set) var locks: [Slot] = []
     /// A run is in its callback, and counts on the layers.
     var isFitting = false
 
     var dtype: pente_dtype { fatalError() }
+    func info() -> pente_sgd_info { fatalError() }
     func add(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) { fatalError() }
     func options(_ group: Int64) throws(PenteError) -> SGDOptions { fatalError() }
     func setOptions(_ options: SGDOptions, _ group: Int64) throws(PenteError) { fatalError() }
     func step() throws(PenteError) { fatalError() }
     func zeroGradients() { fatalError() }
+
+    fileprivate func keep(_ added: [LayerResource]) {
+        for layer in added where !layers.contains(where: { $0 == layer.slot }) {
+            layer.slot.hold()
+            layers.append(layer.slot)
+            for lock in layer.locks { locks.addOnce(lock) }
+        }
+    }
 
     deinit { for layer in layers { layer.unhold() } }
 }
@@ -33,14 +44,13 @@ final class TypedSGD<Element: Scalar>: SGDResource {
         unsafeDowncast(layer, to: TypedLayer<Element>.self).layer
     }
 
-    private func keep(_ added: [LayerResource]) {
-        for layer in added {
-            layer.slot.hold()
-            layers.append(layer.slot)
-        }
-    }
-
     override var dtype: pente_dtype { Element.dtype }
+
+    override func info() -> pente_sgd_info {
+        pente_sgd_info(
+            struct_size: MemoryLayout<pente_sgd_info>.size, group_count: Int64(sgd.groupCount),
+            step_count: Int64(sgd.stepCount))
+    }
 
     override func add(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) {
         try sgd.addGroup(layers.map(Self.typed), options: options)
@@ -85,39 +95,6 @@ func withSGD<Result>(
     }
 }
 
-/// Runs `body` with the layers of an array of handles, which are of one dtype.
-private func withLayers(
-    _ handles: UnsafePointer<OpaquePointer?>?, _ count: Int64, dtype: pente_dtype?,
-    _ body: ([LayerResource]) throws(PenteError) -> Void
-) throws(PenteError) {
-    let handles = try require(handles, "layers")
-    if count < 1 { throw PenteError(.invalidArgument, "count is \(count); a group takes at least one layer") }
-    // About what the arrays and objects of an optimizer take for each layer.
-    let (bytes, overflow) = Int(count).multipliedReportingOverflow(by: 512)
-    if overflow { throw .outOfMemory }
-    try Reserve.require(bytes: bytes)
-    var layers: [LayerResource] = []
-    defer { for layer in layers { layer.slot.unhold() } }
-    for i in 0..<Int(count) {
-        let layer = try HandleTable.with(handles[i], .layer, .read, "layers[\(i)]") { (resource) throws(PenteError) in
-            if layers.contains(where: { $0 === resource }) {
-                throw PenteError(.invalidArgument, "layers[\(i)] is given twice")
-            }
-            resource.slot.hold()
-            return unsafeDowncast(resource, to: LayerResource.self)
-        }
-        layers.append(layer)
-        let expected = dtype ?? layers[0].dtype
-        if layer.dtype != expected {
-            let names = layer.dtype == Float.dtype ? ("float32", "float64") : ("float64", "float32")
-            throw PenteError(
-                .dtypeMismatch,
-                "layers[\(i)] is \(names.0), but \(dtype == nil ? "layers[0]" : "the optimizer") is \(names.1)")
-        }
-    }
-    try body(layers)
-}
-
 @_cdecl("pente_sgd_new") @implementation
 public func pente_sgd_new(
     _ layers: UnsafePointer<OpaquePointer?>!, _ count: Int64, _ options: UnsafePointer<pente_sgd_options>!,
@@ -126,7 +103,7 @@ public func pente_sgd_new(
     status("pente_sgd_new") { () throws(PenteError) in
         let sgd = try require(sgd, "sgd")
         let options = try SGDOptions(options)
-        try withLayers(layers, count, dtype: nil) { (layers) throws(PenteError) in
+        try withLayers(layers, count, dtype: nil, mayRepeat: false) { (layers) throws(PenteError) in
             let resource: SGDResource =
                 layers[0].dtype == Float.dtype
                 ? try TypedSGD<Float>.make(layers, options) : try TypedSGD<Double>.make(layers, options)
@@ -151,7 +128,7 @@ public func pente_sgd_add_group(
             if sgd.isFitting {
                 throw PenteError(.busy, "sgd is in a fit, which works with the groups that it began with")
             }
-            try withLayers(layers, count, dtype: sgd.dtype) { (layers) throws(PenteError) in
+            try withLayers(layers, count, dtype: sgd.dtype, mayRepeat: false) { (layers) throws(PenteError) in
                 try sgd.add(layers, options)
             }
         }
@@ -167,6 +144,17 @@ public func pente_sgd_get_options(
             let options = try require(options, "options")
             try requireSized(options, "options")
             options.pointee = try sgd.options(group).asC
+        }
+    }
+}
+
+@_cdecl("pente_sgd_get_info") @implementation
+public func pente_sgd_get_info(_ sgd: OpaquePointer!, _ info: UnsafeMutablePointer<pente_sgd_info>!) -> pente_status {
+    status("pente_sgd_get_info") { () throws(PenteError) in
+        try withSGD(sgd, .read) { (sgd) throws(PenteError) in
+            let info = try require(info, "info")
+            try requireSized(info, "info")
+            info.pointee = sgd.info()
         }
     }
 }
@@ -214,8 +202,8 @@ public func pente_sgd_zero_gradients(_ sgd: OpaquePointer!) -> pente_status {
 extension SGDResource {
     /// Runs `body` while no other call uses the layers.
     func withLayers<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
-        if !Slot.tryBegin(layers, .write) { throw HandleTable.busy("a layer of the optimizer") }
-        defer { Slot.end(layers, .write) }
+        if !Slot.tryBegin(locks, .write) { throw HandleTable.busy("a layer of the optimizer") }
+        defer { Slot.end(locks, .write) }
         return try body()
     }
 }

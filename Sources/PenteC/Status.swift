@@ -20,6 +20,9 @@ public func pente_status_name(_ status: pente_status) -> UnsafePointer<CChar>! {
         case PENTE_BUSY: "PENTE_BUSY"
         case PENTE_OUT_OF_MEMORY: "PENTE_OUT_OF_MEMORY"
         case PENTE_NOT_FINITE: "PENTE_NOT_FINITE"
+        case PENTE_FILE_ERROR: "PENTE_FILE_ERROR"
+        case PENTE_INVALID_FILE: "PENTE_INVALID_FILE"
+        case PENTE_USER: "PENTE_USER"
         default: "unknown status"
         }
     return UnsafeRawPointer(name.utf8Start).assumingMemoryBound(to: CChar.self)
@@ -37,6 +40,7 @@ func status(_ function: StaticString, allocates: Bool = true, _ body: () throws(
         return 0
     } catch {
         record(function, error.message)
+        if error.systemError != 0 { pente_set_errno(error.systemError) }
         return error.code.rawValue
     }
 }
@@ -49,6 +53,7 @@ func freeing(_ function: StaticString, _ handle: OpaquePointer?, _ kind: Kind, _
 /// Writes "function: message" to the thread's buffer, cut where it would not fit, between two characters.
 private func record(_ function: StaticString, _ message: String) {
     let buffer = pente_message()!
+    pente_failures().pointee &+= 1
     var length = 0
     for i in 0..<function.utf8CodeUnitCount { append(function.utf8Start[i], buffer, &length) }
     for byte in ": ".utf8 { append(byte, buffer, &length) }

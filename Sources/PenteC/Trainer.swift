@@ -1,14 +1,38 @@
 import CPente
 import Pente
 
-/// A trainer of either dtype. The optimizer is held, and holds the layer.
+/// A trainer of either dtype. The layer and the optimizer are held.
 class TrainerResource: Resource {
+    fileprivate let layer: LayerResource
     fileprivate let sgd: SGDResource
+    /// What the layer and the optimizer's layers lock.
+    fileprivate private(set) var locks: [Slot] = []
+    /// How many of them are the optimizer's, which may get further layers.
+    private var optimizerLocks = 0
 
-    fileprivate init(_ sgd: SGDResource) {
+    fileprivate init(_ layer: LayerResource, _ sgd: SGDResource) {
+        self.layer = layer
         self.sgd = sgd
         super.init()
+        layer.slot.hold()
         sgd.slot.hold()
+        collectLocks()
+    }
+
+    private func collectLocks() {
+        optimizerLocks = sgd.locks.count
+        locks = sgd.locks
+        for lock in layer.locks { locks.addOnce(lock) }
+    }
+
+    /// Runs `body` while no other call uses the optimizer or a layer, but for what `body` itself lets in.
+    fileprivate final func withAll<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
+        try sgd.slot.withWrite("sgd") { () throws(PenteError) in
+            if sgd.locks.count != optimizerLocks { collectLocks() }
+            if !Slot.tryBegin(locks, .write) { throw HandleTable.busy("a layer of the trainer") }
+            defer { Slot.end(locks, .write) }
+            return try body()
+        }
     }
 
     fileprivate func step(_ data: ExampleMatrices) throws(PenteError) -> Double { fatalError() }
@@ -18,7 +42,10 @@ class TrainerResource: Resource {
         fatalError()
     }
 
-    deinit { sgd.slot.unhold() }
+    deinit {
+        sgd.slot.unhold()
+        layer.slot.unhold()
+    }
 }
 
 /// x, y and sample weights as C gives them.
@@ -29,18 +56,25 @@ private struct ExampleMatrices {
 
     /// None of them may lie in what a step writes.
     func examples<Element: Scalar>(
-        for sgd: SGD<Element>, _ xName: StaticString = "x", _ yName: StaticString = "y"
+        for trainer: Trainer<Element>, _ xName: StaticString = "x", _ yName: StaticString = "y"
     ) throws(PenteError) -> Examples<Element> {
         let examples: Examples<Element> = Examples(
             x: try x.view(xName), y: try y.view(yName), sampleWeight: try sampleWeight.viewIfAny("sample_weight"))
-        for group in sgd.groups {
-            for layer in group.layers {
-                try examples.x.requireApart(from: layer, xName)
-                try examples.y.requireApart(from: layer, yName)
-                try examples.sampleWeight?.requireApart(from: layer, "sample_weight")
+        try require(examples, apartFrom: trainer.layer, xName, yName)
+        for group in trainer.sgd.groups {
+            for layer in group.layers where layer !== trainer.layer {
+                try require(examples, apartFrom: layer, xName, yName)
             }
         }
         return examples
+    }
+
+    private func require<Element>(
+        _ examples: Examples<Element>, apartFrom layer: Layer<Element>, _ xName: StaticString, _ yName: StaticString
+    ) throws(PenteError) {
+        try examples.x.requireApart(from: layer, xName)
+        try examples.y.requireApart(from: layer, yName)
+        try examples.sampleWeight?.requireApart(from: layer, "sample_weight")
     }
 }
 
@@ -69,26 +103,26 @@ private struct Losses: ~Copyable {
 private final class TypedTrainer<Element: Scalar>: TrainerResource {
     private let trainer: Trainer<Element>
 
-    private init(_ trainer: Trainer<Element>, _ sgd: SGDResource) {
+    private init(_ trainer: Trainer<Element>, _ layer: LayerResource, _ sgd: SGDResource) {
         self.trainer = trainer
-        super.init(sgd)
+        super.init(layer, sgd)
     }
 
     static func make(_ layer: LayerResource, _ mse: MSE, _ sgd: SGDResource) throws(PenteError) -> TypedTrainer {
         let trainer = try Trainer.make(
             layer: unsafeDowncast(layer, to: TypedLayer<Element>.self).layer, mse: mse,
             sgd: unsafeDowncast(sgd, to: TypedSGD<Element>.self).sgd)
-        return TypedTrainer(trainer, sgd)
+        return TypedTrainer(trainer, layer, sgd)
     }
 
     override func step(_ data: ExampleMatrices) throws(PenteError) -> Double {
-        try trainer.step(data.examples(for: trainer.sgd), shouldStop: { _ in false })!
+        try trainer.step(data.examples(for: trainer), shouldStop: { _ in false })!
     }
 
     override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError)
         -> FitSummary
     {
-        let examples = try data.examples(for: trainer.sgd)
+        let examples = try data.examples(for: trainer)
         if (options.validation_x == nil) != (options.validation_y == nil) {
             throw PenteError(.invalidArgument, "validation_x and validation_y go together, but one of them is NULL")
         }
@@ -96,7 +130,7 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
             options.validation_x == nil
             ? nil
             : try ExampleMatrices(x: options.validation_x, y: options.validation_y, sampleWeight: nil)
-                .examples(for: trainer.sgd, "validation_x", "validation_y")
+                .examples(for: trainer, "validation_x", "validation_y")
         func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
             if options.training_losses != nil || options.validation_losses != nil {
                 try losses.append(epoch.trainingLoss, epoch.validationLoss)
@@ -111,13 +145,13 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
     /// Calls the user, who may read the layers and use the optimizer meanwhile.
     private func report(_ epoch: Epoch, _ options: pente_fit_options) -> Bool {
         guard let callback = options.on_epoch else { return false }
-        for layer in sgd.layers { layer.downgrade() }
+        for layer in locks { layer.downgrade() }
         sgd.isFitting = true
         sgd.slot.end(.write)
         defer {
             sgd.slot.beginWaiting(isReader: false)
             sgd.isFitting = false
-            for layer in sgd.layers { layer.beginWaiting(isReader: true) }
+            for layer in locks { layer.beginWaiting(isReader: true) }
         }
         var epoch = pente_epoch(
             struct_size: MemoryLayout<pente_epoch>.size, epoch: Int64(epoch.epoch), epochs: Int64(epoch.epochs),
@@ -130,14 +164,8 @@ extension FitOptions {
     fileprivate init(_ options: pente_fit_options) {
         self.init(
             epochs: Int(options.epochs), batchSize: Int(options.batch_size), shuffle: options.shuffle != 0,
-            seed: options.seed, patience: Int(options.patience), minDelta: options.min_delta)
-    }
-}
-
-extension SGDResource {
-    /// Runs `body` while no other call uses the optimizer or its layers, but for what `body` itself lets in.
-    fileprivate func withAll<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
-        try slot.withWrite("sgd") { () throws(PenteError) in try withLayers(body) }
+            seed: options.seed, firstEpoch: Int(options.first_epoch), patience: Int(options.patience),
+            minDelta: options.min_delta)
     }
 }
 
@@ -160,7 +188,8 @@ public func pente_trainer_new(
                 try withSGD(sgd, .read) { (sgd) throws(PenteError) in
                     let trainer = try require(trainer, "trainer")
                     if layer.dtype != sgd.dtype {
-                        throw PenteError(.invalidArgument, "sgd does not hold the layer, whose dtype is another")
+                        throw PenteError(
+                            .invalidArgument, "sgd does not hold the layer's parameters, whose dtype is another")
                     }
                     let resource: TrainerResource =
                         layer.dtype == Float.dtype
@@ -184,7 +213,7 @@ public func pente_trainer_step(
 ) -> pente_status {
     status("pente_trainer_step") { () throws(PenteError) in
         try withTrainer(trainer) { (trainer) throws(PenteError) in
-            try trainer.sgd.withAll { () throws(PenteError) in
+            try trainer.withAll { () throws(PenteError) in
                 let value = try trainer.step(ExampleMatrices(x: x, y: y, sampleWeight: sample_weight))
                 loss?.pointee = value
             }
@@ -203,7 +232,7 @@ public func pente_trainer_fit(
             try requireSized(report, "report")
             var losses = Losses()
             let data = ExampleMatrices(x: x, y: y, sampleWeight: chosen.sample_weight)
-            let summary = try trainer.sgd.withAll { () throws(PenteError) in
+            let summary = try trainer.withAll { () throws(PenteError) in
                 try trainer.fit(data, chosen, &losses)
             }
             losses.copy(0, to: chosen.training_losses)

@@ -46,7 +46,11 @@ public struct ActivationPass<T: KernelScalar>: BitwiseCopyable {
                 let left = columns &- e
                 let v = T.load(from + e, upTo: left)
                 var result = element(v, isDerivative: upstream != nil)
-                if let upstream { result *= T.load(upstream + e, upTo: left) }
+                if let upstream {
+                    let g = T.load(upstream + e, upTo: left)
+                    // 0, and not 0 times whatever came.
+                    result = function == .relu ? T._choose(v, g, T.Vector.zero) : result * g
+                }
                 T.store(result, to + e, upTo: left)
                 e &+= T.lanes
             }

@@ -2,13 +2,18 @@
 #ifndef PENTE_SYSTEM_H
 #define PENTE_SYSTEM_H
 
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
 #include <math.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Which of the kernels' levels this processor and its operating system run: 0 any, 1 AVX2 with FMA, 2 AVX-512. */
 static inline int pente_processor_level(void) {
@@ -33,12 +38,80 @@ static inline double pente_monotonic_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* One instruction, where sqrt would be libm's for the sake of errno. */
+static inline double pente_square_root(double value) {
+    return __builtin_elementwise_sqrt(value);
+}
+
+/* Numbers as C writes them, whatever the host's locale says of commas. glibc has that locale at hand: no allocation. */
+static inline locale_t pente_c_locale(void) {
+    return newlocale(LC_ALL_MASK, "C", (locale_t)0);
+}
+
+static inline double pente_parse_double(const char *text) {
+    locale_t locale = pente_c_locale(), former = uselocale(locale);
+    double value = strtod(text, NULL);
+    uselocale(former);
+    freelocale(locale);
+    return value;
+}
+
 /* The shortest of 6, 9 or 17 significant digits that reads back as the same number. */
 static inline int pente_format_double(double value, char *text, size_t capacity) {
+    locale_t locale = pente_c_locale(), former = uselocale(locale);
     int length = snprintf(text, capacity, "%.6g", value);
     if (strtod(text, NULL) != value) length = snprintf(text, capacity, "%.9g", value);
     if (strtod(text, NULL) != value) length = snprintf(text, capacity, "%.17g", value);
+    uselocale(former);
+    freelocale(locale);
     return length;
+}
+
+/* open and errno, which Swift does not see in libc's header. */
+static inline int pente_open_to_read(const char *path) {
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+}
+
+static inline int pente_open_new(const char *path) {
+    return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+}
+
+static inline int pente_open_directory(const char *path) {
+    return open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+}
+
+static inline int pente_errno(void) {
+    return errno;
+}
+
+static inline void pente_set_errno(int error) {
+    errno = error;
+}
+
+/* The permissions of the regular file at a path; -1 with errno if there is none, or something else; -2 with errno if there
+ * is a link that leads nowhere. */
+static inline int pente_file_mode(const char *path) {
+    struct stat status;
+    if (stat(path, &status) != 0) {
+        int error = errno;
+        int result = lstat(path, &status) == 0 ? -2 : -1;
+        errno = error;
+        return result;
+    }
+    if (S_ISREG(status.st_mode)) return (int)(status.st_mode & 0777);
+    errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+    return -1;
+}
+
+/* The size of an open regular file; -1 with errno if it is not one. */
+static inline int64_t pente_file_size(int file) {
+    struct stat status;
+    if (fstat(file, &status) != 0) return -1;
+    if (!S_ISREG(status.st_mode)) {
+        errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+        return -1;
+    }
+    return status.st_size;
 }
 
 /* The functions behind the linker's --wrap, and the memory that stands in for them when there is none. */
@@ -56,6 +129,12 @@ static inline void *pente_reserve(void) {
 static inline char *pente_message(void) {
     static _Thread_local char message[PENTE_MESSAGE_CAPACITY] __attribute__((tls_model("initial-exec")));
     return message;
+}
+
+/* How many calls of the thread's have failed: whether one did meanwhile. */
+static inline uint64_t *pente_failures(void) {
+    static _Thread_local uint64_t failures __attribute__((tls_model("initial-exec")));
+    return &failures;
 }
 
 #endif
