@@ -14,6 +14,7 @@ public final class Chain<Element: Scalar>: Layer<Element> {
     private let firstTrained: Int
     private let blocks: (pass: Int, sum: Int)
     private let runsUserCode: Bool
+    private let nesting: Int
 
     /// How deep chains may nest: each level takes some of the thread's stack.
     package static var deepest: Int { 64 }
@@ -39,6 +40,7 @@ public final class Chain<Element: Scalar>: Layer<Element> {
         // Each layer goes on to sum in blocks of its own, so that it has the same bits in a chain and by itself.
         blocks = layers.reduce((pass: 0, sum: Int.max)) { (max($0.pass, $1.rowsPerBlock), min($0.sum, $1.rowsPerSum)) }
         runsUserCode = layers.contains { $0.mayFail }
+        nesting = 1 + layers.reduce(0) { max($0, $1.depth) }
         super.init(widths.first!, widths.last!, Self.parameters(of: layers))
     }
 
@@ -71,7 +73,7 @@ public final class Chain<Element: Scalar>: Layer<Element> {
 
     package override var children: [Layer<Element>] { layers }
 
-    package override var depth: Int { 1 + layers.reduce(0) { max($0, $1.depth) } }
+    package override var depth: Int { nesting }
 
     package override var rowsPerBlock: Int { blocks.pass }
 

@@ -7,11 +7,16 @@
 #if defined(__LP64__)
 HOLDS(size_of_matrix, sizeof(pente_matrix) == 40);
 HOLDS(size_of_linear_options, sizeof(pente_linear_options) == 24);
-HOLDS(size_of_layer_info, sizeof(pente_layer_info) == 40);
+HOLDS(size_of_activation_options, sizeof(pente_activation_options) == 24);
+HOLDS(size_of_custom_parameter, sizeof(pente_custom_parameter) == 56);
+HOLDS(size_of_custom_options, sizeof(pente_custom_options) == 80);
+HOLDS(size_of_layer_info, sizeof(pente_layer_info) == 64);
+HOLDS(size_of_parameter_info, sizeof(pente_parameter_info) == 32);
 HOLDS(size_of_mse_options, sizeof(pente_mse_options) == 16);
 HOLDS(size_of_sgd_options, sizeof(pente_sgd_options) == 48);
+HOLDS(size_of_sgd_info, sizeof(pente_sgd_info) == 24);
 HOLDS(size_of_epoch, sizeof(pente_epoch) == 40);
-HOLDS(size_of_fit_options, sizeof(pente_fit_options) == 120);
+HOLDS(size_of_fit_options, sizeof(pente_fit_options) == 128);
 HOLDS(size_of_fit_report, sizeof(pente_fit_report) == 32);
 HOLDS(size_of_gradcheck_options, sizeof(pente_gradcheck_options) == 32);
 HOLDS(size_of_gradcheck_report, sizeof(pente_gradcheck_report) == 136);
@@ -19,8 +24,12 @@ HOLDS(size_of_gradcheck_report, sizeof(pente_gradcheck_report) == 136);
 
 HOLDS(statuses, PENTE_OK == 0 && PENTE_INVALID_HANDLE == 1 && PENTE_INVALID_ARGUMENT == 2 &&
                     PENTE_SHAPE_MISMATCH == 3 && PENTE_DTYPE_MISMATCH == 4 && PENTE_INVALID_STATE == 5 &&
-                    PENTE_BUSY == 6 && PENTE_OUT_OF_MEMORY == 7 && PENTE_NOT_FINITE == 8);
+                    PENTE_BUSY == 6 && PENTE_OUT_OF_MEMORY == 7 && PENTE_NOT_FINITE == 8 &&
+                    PENTE_FILE_ERROR == 9 && PENTE_INVALID_FILE == 10 && PENTE_USER == 1000);
 HOLDS(dtypes, PENTE_FLOAT32 == 1 && PENTE_FLOAT64 == 2);
+HOLDS(activations, PENTE_RELU == 1 && PENTE_LEAKY_RELU == 2 && PENTE_TANH == 3 && PENTE_SIGMOID == 4 &&
+                       PENTE_SOFTPLUS == 5);
+HOLDS(kinds, PENTE_LINEAR == 1 && PENTE_ACTIVATION == 2 && PENTE_SCALER == 3 && PENTE_CHAIN == 4 && PENTE_CUSTOM == 5);
 HOLDS(reductions, PENTE_MEAN == 1 && PENTE_SUM == 2 && PENTE_NONE == 3 && PENTE_BATCH_MEAN == 4 &&
                       PENTE_OUTPUT_MEAN == 5);
 HOLDS(stop_reasons, PENTE_STOP_EPOCHS == 1 && PENTE_STOP_EARLY == 2 && PENTE_STOP_CALLBACK == 3 &&
@@ -30,7 +39,11 @@ pente_status use_the_header(const float *numbers, const double *doubles);
 
 pente_status use_the_header(const float *numbers, const double *doubles) {
     pente_linear_options linear_options = PENTE_LINEAR_OPTIONS_INIT;
+    pente_activation_options activation_options = PENTE_ACTIVATION_OPTIONS_INIT;
+    pente_custom_options custom_options = PENTE_CUSTOM_OPTIONS_INIT;
     pente_layer_info info = PENTE_LAYER_INFO_INIT;
+    pente_parameter_info parameter_info = PENTE_PARAMETER_INFO_INIT;
+    pente_sgd_info sgd_info = PENTE_SGD_INFO_INIT;
     pente_mse_options mse_options = PENTE_MSE_OPTIONS_INIT;
     pente_sgd_options sgd_options = PENTE_SGD_OPTIONS_INIT;
     pente_fit_options fit_options = PENTE_FIT_OPTIONS_INIT;
@@ -41,12 +54,18 @@ pente_status use_the_header(const float *numbers, const double *doubles) {
     pente_dtype dtype = PENTE_FLOAT32;
     pente_reduction reduction = PENTE_MEAN;
     pente_stop_reason reason = PENTE_STOP_EPOCHS;
+    pente_activation activation = PENTE_TANH;
+    pente_layer_kind kind = PENTE_CUSTOM;
+    pente_custom_parameter parameter = {"weight", x, 2};
+    custom_options.parameters = &parameter;
     linear_options.dtype = dtype;
     mse_options.reduction = reduction;
     fit_options.validation_x = &x;
     fit_options.validation_y = &y;
     return pente_version() == PENTE_VERSION && linear_options.struct_size && info.struct_size &&
                    mse_options.struct_size && sgd_options.struct_size && fit_options.validation_x &&
+                   activation_options.struct_size && custom_options.parameters && parameter_info.struct_size &&
+                   sgd_info.struct_size && info.kind != kind && info.activation != activation &&
                    fit_report.stop_reason != reason && gradcheck_options.struct_size && gradcheck_report.struct_size
                ? PENTE_OK
                : PENTE_INVALID_ARGUMENT;

@@ -20,12 +20,16 @@ typedef enum kind {
 
     MATRIX = HANDLE_KINDS,
     LINEAR_OPTIONS,
+    ACTIVATION_OPTIONS,
+    CUSTOM_OPTIONS,
     MSE_OPTIONS,
     SGD_OPTIONS,
     FIT_OPTIONS,
     GRADCHECK_OPTIONS,
     READ_OPTIONS, /* options that are an output */
     LAYER_INFO,
+    PARAMETER_INFO,
+    SGD_INFO,
     FIT_REPORT,
     GRADCHECK_REPORT,
     POINTER_KINDS,
@@ -33,11 +37,15 @@ typedef enum kind {
     OUT = POINTER_KINDS, /* a pointer that need not be NULL, and that is all */
     LAYERS,
     NAME,
+    PATH,
     SIZE,
     COUNT_OF_LAYERS,
     INDEX,
     CAPACITY,
-    LR
+    LR,
+    ACTIVATION,
+    DTYPE,
+    SEED /* which cannot be wrong */
 } kind;
 
 typedef union value {
@@ -69,7 +77,7 @@ typedef struct numbers {
     float weight[P * N + 64], value[P * N + 64], table[Q * TABLE_COLUMNS + 64];
     double x64[Q * N + 64], target64[Q * P + 64];
     double loss, training_losses[4], validation_losses[4];
-    char name[16];
+    char name[16], path[200];
 } numbers;
 
 typedef struct memory {
@@ -78,14 +86,19 @@ typedef struct memory {
         upstream_elements, grad_prediction, grad_target, weight, value, x64, target64, fit_weight, validation_x,
         validation_y, view;
     pente_linear_options linear_options;
+    pente_activation_options activation_options;
+    pente_custom_parameter custom_parameters[2];
+    pente_custom_options custom_options;
     pente_mse_options mse_options;
     pente_sgd_options sgd_options, read_options;
     pente_fit_options fit_options;
     pente_gradcheck_options gradcheck_options;
     pente_layer_info info;
+    pente_parameter_info parameter_info;
+    pente_sgd_info sgd_info;
     pente_fit_report fit_report;
     pente_gradcheck_report gradcheck_report;
-    pente_layer *layers[3], *further_layers[3];
+    pente_layer *layers[3], *further_layers[3], *chain_layers[3];
     void *made;
 } memory;
 
@@ -93,10 +106,12 @@ typedef struct world {
     void *good[HANDLE_KINDS];  /* layer: 3 to 2, float32; its context has seen a forward pass over x */
     void *freed[HANDLE_KINDS];
     pente_layer *other_layer, *layer64, *bare_layer; /* bare_layer is in no optimizer */
+    pente_layer *activation, *scaler, *chain;        /* chain is layer and activation */
     pente_context *other_context, *fresh_context;
     pente_mse *none_mse;
     pente_matrix weight_view, bias_view, gradient_view; /* of layer */
     pente_matrix gradcheck_weight_view;                 /* of layer64 */
+    pente_matrix mean_view;                             /* of scaler */
     memory now, pristine;
 } world;
 
@@ -117,6 +132,7 @@ typedef struct special_case {
 #define BAD_SHAPE ONLY(PENTE_SHAPE_MISMATCH)
 #define BAD_DTYPE ONLY(PENTE_DTYPE_MISMATCH)
 #define BAD_STATE ONLY(PENTE_INVALID_STATE)
+#define BAD_FILE ONLY(PENTE_INVALID_FILE)
 
 world *world_new(void);
 void world_free(world *w);
@@ -126,6 +142,7 @@ typedef struct outcome {
     numbers numbers;
     float parameters[64], gradients[64];
     double parameters64[16], gradients64[16];
+    int64_t steps;
     pente_status statuses[32];
     int count;
 } outcome;
@@ -138,6 +155,9 @@ void right_values(world *w, const function *f, value *a);
 
 /* Makes one wrong call and complains about all that is not as the header says. Returns how much. */
 int attempt(world *w, const function *f, const value *a, unsigned allowed, const char *says, const char *what);
+
+/* Wrong fields of one argument's struct. */
+int attempt_edits(world *w, const function *f, value *a, int i);
 
 /* Everything that is wrong in general with an argument of its kind. */
 int attempt_all_kinds(world *w, const function *f);

@@ -88,15 +88,41 @@ SPOIL(group_1, a[1].i = 1)
 SPOIL(nesterov_with_dampening, w->now.sgd_options.nesterov = 1; w->now.sgd_options.momentum = 0.5;
       w->now.sgd_options.dampening = 0.25)
 
-SPOIL(null_inside, w->now.layers[1] = w->now.further_layers[1] = NULL)
-SPOIL(freed_inside, w->now.layers[0] = w->now.further_layers[0] = w->freed[LAYER])
-SPOIL(mse_inside, w->now.layers[1] = w->now.further_layers[1] = w->good[MSE])
-SPOIL(twice_inside, w->now.layers[1] = w->now.layers[0]; w->now.further_layers[1] = w->now.further_layers[0])
+SPOIL(null_inside, w->now.layers[1] = w->now.further_layers[1] = w->now.chain_layers[1] = NULL)
+SPOIL(freed_inside, w->now.layers[0] = w->now.further_layers[0] = w->now.chain_layers[0] = w->freed[LAYER])
+SPOIL(mse_inside, w->now.layers[1] = w->now.further_layers[1] = w->now.chain_layers[1] = w->good[MSE])
+SPOIL(twice_inside, w->now.layers[1] = w->now.layers[0]; w->now.further_layers[1] = w->now.further_layers[0];
+      w->now.chain_layers[0] = w->now.chain_layers[1] = w->scaler)
+SPOIL(in_a_chain_too, w->now.layers[1] = w->chain; w->now.further_layers[1] = w->chain)
 SPOIL(there_already, w->now.further_layers[1] = w->good[LAYER])
-SPOIL(mixed_dtypes, w->now.layers[1] = w->now.further_layers[1] = w->layer64)
+SPOIL(mixed_dtypes, w->now.layers[1] = w->now.further_layers[1] = w->now.chain_layers[1] = w->layer64)
+SPOIL(nothing_to_train, w->now.layers[0] = w->scaler; w->now.layers[1] = w->activation)
+
+/* ---- Layers of other kinds ---- */
+
+SPOIL(unfit_layers, w->now.chain_layers[1] = w->other_layer)
+SPOIL(no_columns, w->now.chain_layers[0] = w->activation)
+SPOIL(no_chain, a[0].p = w->good[LAYER])
+SPOIL(no_scaler, a[0].p = w->good[LAYER])
+SPOIL(x_over_mean, over(&w->now.x, &w->mean_view, 0))
+SPOIL(parameter_without_name, w->now.custom_parameters[1].name = NULL)
+SPOIL(parameter_with_dot, w->now.custom_parameters[1].name = "a.b")
+SPOIL(same_names, w->now.custom_parameters[1].name = "weight")
+SPOIL(no_vector, w->now.custom_parameters[0].rank = 1)
+SPOIL(rank_of_3, w->now.custom_parameters[0].rank = 3)
+SPOIL(value64, w->now.custom_parameters[0].value = w->now.x64)
+SPOIL(value_without_data, w->now.custom_parameters[1].value.data = NULL)
+
+/* ---- Files ---- */
+
+SPOIL(sgd_of_another, a[0].p = w->bare_layer)
+SPOIL(parameters64, a[0].p = w->layer64; a[1].p = NULL)
+SPOIL(other_shape, a[0].p = w->other_layer; a[1].p = NULL)
+SPOIL(other_names, a[0].p = w->scaler; a[1].p = NULL)
 
 /* ---- fit ---- */
 
+SPOIL(too_many_epochs, w->now.fit_options.first_epoch = INT64_MAX - 2)
 SPOIL(patience_alone, w->now.fit_options.validation_x = w->now.fit_options.validation_y = NULL)
 SPOIL(short_fit_weight, w->now.fit_weight.rows = Q - 1)
 SPOIL(fit_weight64, w->now.fit_weight.dtype = PENTE_FLOAT64; w->now.fit_weight.data = w->now.numbers.x64)
@@ -119,6 +145,30 @@ SPOIL(float32_layer, a[0].p = w->good[LAYER])
 const special_case special_cases[] = {
     {"pente_linear_new", "2^31 x 2^31", "in_features|out_features", BAD_ARGUMENT | ONLY(PENTE_OUT_OF_MEMORY),
      enormous_layer},
+    {"pente_scaler_fit", "a linear layer", "scaler", BAD_ARGUMENT, no_scaler},
+    {"pente_scaler_fit", "NaN in x", "x", BAD_ARGUMENT, nan_in_x},
+    {"pente_scaler_fit", "infinity in x", "x", BAD_ARGUMENT, infinity_in_x},
+    {"pente_scaler_fit", "x over mean", "x", BAD_ARGUMENT, x_over_mean},
+    {"pente_chain_new", "NULL in layers", "layers", BAD_HANDLE, null_inside},
+    {"pente_chain_new", "a freed layer in layers", "layers", BAD_HANDLE, freed_inside},
+    {"pente_chain_new", "an mse in layers", "layers", BAD_HANDLE, mse_inside},
+    {"pente_chain_new", "a layer twice", "layers", BAD_ARGUMENT, twice_inside},
+    {"pente_chain_new", "float32 and float64", "layers", BAD_DTYPE, mixed_dtypes},
+    {"pente_chain_new", "layers that do not fit", "layers", BAD_SHAPE, unfit_layers},
+    {"pente_chain_new", "no number of columns", "layers", BAD_ARGUMENT, no_columns},
+    {"pente_chain_get_layer", "a linear layer", "chain", BAD_ARGUMENT, no_chain},
+    {"pente_custom_new", "a parameter without a name", "name|parameters", BAD_ARGUMENT, parameter_without_name},
+    {"pente_custom_new", "a dot in a name", "name", BAD_ARGUMENT, parameter_with_dot},
+    {"pente_custom_new", "a name twice", "name", BAD_ARGUMENT, same_names},
+    {"pente_custom_new", "a vector of two rows", "rank", BAD_ARGUMENT, no_vector},
+    {"pente_custom_new", "a rank of 3", "rank", BAD_ARGUMENT, rank_of_3},
+    {"pente_custom_new", "a float64 value", "value", BAD_DTYPE, value64},
+    {"pente_custom_new", "a value without data", "value", BAD_ARGUMENT, value_without_data},
+    {"pente_layer_save", "an sgd of another layer", "sgd", BAD_ARGUMENT, sgd_of_another},
+    {"pente_layer_load_parameters", "an sgd of another layer", "sgd", BAD_ARGUMENT, sgd_of_another},
+    {"pente_layer_load_parameters", "a float64 layer", "weight", BAD_DTYPE, parameters64},
+    {"pente_layer_load_parameters", "a layer of another shape", "weight", BAD_SHAPE, other_shape},
+    {"pente_layer_load_parameters", "a scaler", "mean", BAD_FILE, other_names},
     {"pente_layer_parameter_name", "4 bytes for bias", "capacity|name", BAD_ARGUMENT, bias_in_little_room},
     {"pente_layer_get_parameter", "value over weight", "value", BAD_ARGUMENT, value_over_weight},
     {"pente_layer_get_parameter", "value over weight's end", "value", BAD_ARGUMENT, value_over_end_of_weight},
@@ -174,6 +224,8 @@ const special_case special_cases[] = {
     {"pente_sgd_new", "a freed layer in layers", "layers", BAD_HANDLE, freed_inside},
     {"pente_sgd_new", "an mse in layers", "layers", BAD_HANDLE, mse_inside},
     {"pente_sgd_new", "a layer twice", "layers", BAD_ARGUMENT, twice_inside},
+    {"pente_sgd_new", "a layer and its chain", "layers", BAD_ARGUMENT, in_a_chain_too},
+    {"pente_sgd_new", "nothing to train", "layers", BAD_ARGUMENT, nothing_to_train},
     {"pente_sgd_new", "float32 and float64", "layers", BAD_DTYPE, mixed_dtypes},
     {"pente_sgd_new", "nesterov and dampening", "nesterov|dampening", BAD_ARGUMENT, nesterov_with_dampening},
     {"pente_sgd_add_group", "NULL in layers", "layers", BAD_HANDLE, null_inside},
@@ -181,6 +233,7 @@ const special_case special_cases[] = {
     {"pente_sgd_add_group", "an mse in layers", "layers", BAD_HANDLE, mse_inside},
     {"pente_sgd_add_group", "a layer twice", "layers", BAD_ARGUMENT, twice_inside},
     {"pente_sgd_add_group", "a layer of group 0", "layers", BAD_ARGUMENT, there_already},
+    {"pente_sgd_add_group", "a chain of group 0", "layers", BAD_ARGUMENT, in_a_chain_too},
     {"pente_sgd_add_group", "float32 and float64", "layers", BAD_DTYPE, mixed_dtypes},
     {"pente_sgd_add_group", "nesterov and dampening", "nesterov|dampening", BAD_ARGUMENT, nesterov_with_dampening},
     {"pente_sgd_set_options", "nesterov and dampening", "nesterov|dampening", BAD_ARGUMENT, nesterov_with_dampening},
@@ -202,6 +255,7 @@ const special_case special_cases[] = {
     {"pente_trainer_step", "infinity in x", "loss", ONLY(PENTE_NOT_FINITE), infinity_in_x},
     {"pente_trainer_fit", "x over weight", "x", BAD_ARGUMENT, x_over_weight},
     {"pente_trainer_fit", "y over weight's end", "y", BAD_ARGUMENT, target_over_end_of_weight},
+    {"pente_trainer_fit", "too many epochs", "first_epoch|epochs", BAD_ARGUMENT, too_many_epochs},
     {"pente_trainer_fit", "patience alone", "patience|validation_x", BAD_ARGUMENT, patience_alone},
     {"pente_trainer_fit", "too few weights", "sample_weight", BAD_SHAPE, short_fit_weight},
     {"pente_trainer_fit", "float64 weights", "sample_weight", BAD_DTYPE, fit_weight64},

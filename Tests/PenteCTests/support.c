@@ -6,8 +6,8 @@
 
 void expect_status(pente_status got, pente_status wanted, const char *call, const char *file, int line) {
     if (got == wanted) return;
-    print_error("%s\n    gave %s, not %s; the last error is: %s\n", call, pente_status_name(got),
-                pente_status_name(wanted), pente_last_error());
+    print_error("%s\n    gave %s (%d), not %s (%d); the last error is: %s\n", call, pente_status_name(got), (int)got,
+                pente_status_name(wanted), (int)wanted, pente_last_error());
     _fail(file, line);
 }
 
@@ -127,6 +127,19 @@ bool gap_is_untouched(const pente_matrix *matrix) {
         }
     }
     return true;
+}
+
+uint64_t hash_bytes(uint64_t hash, const void *data, size_t size) {
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < size; i++) hash = (hash ^ bytes[i]) * 0x100000001b3;
+    return hash;
+}
+
+uint64_t hash_matrix(uint64_t hash, const pente_matrix *matrix) {
+    for (int64_t i = 0; i < matrix->rows; i++) {
+        hash = hash_bytes(hash, address(matrix, i, 0), (size_t)matrix->columns * element_size(matrix->dtype));
+    }
+    return hash;
 }
 
 /* ---- Models ---- */

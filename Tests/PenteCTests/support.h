@@ -39,6 +39,11 @@ size_t element_size(pente_dtype dtype);
 bool same_bits(const char *what, const pente_matrix *a, const pente_matrix *b);
 bool gap_is_untouched(const pente_matrix *matrix);
 
+/* FNV-1a, of bytes or of a matrix's elements, onto a hash that begins as FIRST_HASH. */
+#define FIRST_HASH UINT64_C(0xcbf29ce484222325)
+uint64_t hash_bytes(uint64_t hash, const void *data, size_t size);
+uint64_t hash_matrix(uint64_t hash, const pente_matrix *matrix);
+
 /* 64 random bits, uniform in [-1, 1), uniform in [0, bound): each thread has the same sequence in each run. */
 uint64_t random_bits(void);
 double random_number(void);

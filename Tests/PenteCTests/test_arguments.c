@@ -1,5 +1,6 @@
 /* Every function of the header, each of its arguments, everything that can be wrong with it: a refusal says what is
  * wrong and changes nothing. The list of functions is held against exports.txt, the first argument. */
+#include "files.h"
 #include "refusals.h"
 
 #include <stdio.h>
@@ -12,8 +13,15 @@
     static pente_status call_##name(const value *a) { return pente_##name(__VA_ARGS__); }
 
 CALL(linear_new, a[0].i, a[1].i, a[2].p, a[3].p)
+CALL(activation_new, (pente_activation)a[0].i, a[1].p, a[2].p)
+CALL(scaler_new, a[0].i, (pente_dtype)a[1].i, a[2].p)
+CALL(scaler_fit, a[0].p, a[1].p)
+CALL(chain_new, a[0].p, a[1].i, a[2].p)
+CALL(chain_get_layer, a[0].p, a[1].i, a[2].p)
+CALL(custom_new, a[0].p, a[1].p)
 CALL(layer_free, a[0].p)
 CALL(layer_get_info, a[0].p, a[1].p)
+CALL(layer_get_parameter_info, a[0].p, a[1].i, a[2].p)
 CALL(layer_parameter_name, a[0].p, a[1].i, a[2].p, a[3].z)
 CALL(layer_get_parameter, a[0].p, a[1].p, a[2].p)
 CALL(layer_get_gradient, a[0].p, a[1].p, a[2].p)
@@ -21,6 +29,10 @@ CALL(layer_set_parameter, a[0].p, a[1].p, a[2].p)
 CALL(layer_parameter_view, a[0].p, a[1].p, a[2].p)
 CALL(layer_gradient_view, a[0].p, a[1].p, a[2].p)
 CALL(layer_zero_gradients, a[0].p)
+CALL(layer_reset_parameters, a[0].p, (uint64_t)a[1].i)
+CALL(layer_save, a[0].p, a[1].p, a[2].p)
+CALL(layer_load, a[0].p, a[1].p)
+CALL(layer_load_parameters, a[0].p, a[1].p, a[2].p)
 CALL(context_new, a[0].p, a[1].p)
 CALL(context_free, a[0].p)
 CALL(layer_forward, a[0].p, a[1].p, a[2].p, a[3].p)
@@ -36,6 +48,7 @@ CALL(sgd_add_group, a[0].p, a[1].p, a[2].i, a[3].p)
 CALL(sgd_get_options, a[0].p, a[1].i, a[2].p)
 CALL(sgd_set_options, a[0].p, a[1].i, a[2].p)
 CALL(sgd_set_lr, a[0].p, a[1].i, a[2].d)
+CALL(sgd_get_info, a[0].p, a[1].p)
 CALL(sgd_step, a[0].p)
 CALL(sgd_zero_gradients, a[0].p)
 CALL(trainer_new, a[0].p, a[1].p, a[2].p, a[3].p)
@@ -56,13 +69,25 @@ CALL(gradcheck, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p)
 #define OUTPUT_OR_NULL(name, member) {name, OUT, true, false, WORLD(now.member)}
 #define NUMBER(name, kind, number) {name, kind, false, true, number}
 #define PARAMETER_NAME {"name", NAME, false, false, WORLD(now.numbers.name)}
+#define FILE_PATH {"path", PATH, false, false, WORLD(now.numbers.path)}
 #define FUNCTION(name, ...) {"pente_" #name, call_##name, {__VA_ARGS__}}
 
 static const function functions[] = {
     FUNCTION(linear_new, NUMBER("in_features", SIZE, N), NUMBER("out_features", SIZE, P),
              OPTIONS(LINEAR_OPTIONS, linear_options), OUTPUT("layer", made)),
+    FUNCTION(activation_new, NUMBER("activation", ACTIVATION, PENTE_LEAKY_RELU),
+             OPTIONS(ACTIVATION_OPTIONS, activation_options), OUTPUT("layer", made)),
+    FUNCTION(scaler_new, NUMBER("features", SIZE, N), NUMBER("dtype", DTYPE, PENTE_FLOAT64), OUTPUT("scaler", made)),
+    FUNCTION(scaler_fit, {"scaler", LAYER, false, false, WORLD(scaler)}, MATRIX_AT("x", x)),
+    FUNCTION(chain_new, STRUCT("layers", LAYERS, chain_layers), NUMBER("count", COUNT_OF_LAYERS, 2),
+             OUTPUT("chain", made)),
+    FUNCTION(chain_get_layer, {"chain", LAYER, false, false, WORLD(chain)}, NUMBER("index", INDEX, 0),
+             OUTPUT("layer", made)),
+    FUNCTION(custom_new, STRUCT("options", CUSTOM_OPTIONS, custom_options), OUTPUT("layer", made)),
     FUNCTION(layer_free, HANDLE_OR_NULL("layer", LAYER)),
     FUNCTION(layer_get_info, HANDLE("layer", LAYER), STRUCT("info", LAYER_INFO, info)),
+    FUNCTION(layer_get_parameter_info, HANDLE("layer", LAYER), NUMBER("index", INDEX, 0),
+             STRUCT("info", PARAMETER_INFO, parameter_info)),
     FUNCTION(layer_parameter_name, HANDLE("layer", LAYER), NUMBER("index", INDEX, 0), OUTPUT("name", numbers.name),
              NUMBER("capacity", CAPACITY, 16)),
     FUNCTION(layer_get_parameter, HANDLE("layer", LAYER), PARAMETER_NAME, MATRIX_AT("value", value)),
@@ -71,6 +96,10 @@ static const function functions[] = {
     FUNCTION(layer_parameter_view, HANDLE("layer", LAYER), PARAMETER_NAME, OUTPUT("view", view)),
     FUNCTION(layer_gradient_view, HANDLE("layer", LAYER), PARAMETER_NAME, OUTPUT("view", view)),
     FUNCTION(layer_zero_gradients, HANDLE("layer", LAYER)),
+    FUNCTION(layer_reset_parameters, HANDLE("layer", LAYER), NUMBER("seed", SEED, 7)),
+    FUNCTION(layer_save, HANDLE("layer", LAYER), HANDLE_OR_NULL("sgd", SGD), FILE_PATH),
+    FUNCTION(layer_load, FILE_PATH, OUTPUT("layer", made)),
+    FUNCTION(layer_load_parameters, HANDLE("layer", LAYER), HANDLE_OR_NULL("sgd", SGD), FILE_PATH),
     FUNCTION(context_new, HANDLE("layer", LAYER), OUTPUT("context", made)),
     FUNCTION(context_free, HANDLE_OR_NULL("context", CONTEXT)),
     FUNCTION(layer_forward, HANDLE("layer", LAYER), HANDLE_OR_NULL("context", CONTEXT),
@@ -96,6 +125,7 @@ static const function functions[] = {
              STRUCT("options", READ_OPTIONS, read_options)),
     FUNCTION(sgd_set_options, HANDLE("sgd", SGD), NUMBER("group", INDEX, 0), OPTIONS(SGD_OPTIONS, sgd_options)),
     FUNCTION(sgd_set_lr, HANDLE("sgd", SGD), NUMBER("group", INDEX, 0), {"lr", LR, false, true, 0}),
+    FUNCTION(sgd_get_info, HANDLE("sgd", SGD), STRUCT("info", SGD_INFO, sgd_info)),
     FUNCTION(sgd_step, HANDLE("sgd", SGD)),
     FUNCTION(sgd_zero_gradients, HANDLE("sgd", SGD)),
     FUNCTION(trainer_new, HANDLE("layer", LAYER), HANDLE("mse", MSE), HANDLE("sgd", SGD), OUTPUT("trainer", made)),
@@ -199,10 +229,12 @@ static void test_static_strings(void **state) {
     (void)state;
     static const char *const names[] = {"PENTE_OK",             "PENTE_INVALID_HANDLE", "PENTE_INVALID_ARGUMENT",
                                         "PENTE_SHAPE_MISMATCH", "PENTE_DTYPE_MISMATCH", "PENTE_INVALID_STATE",
-                                        "PENTE_BUSY",           "PENTE_OUT_OF_MEMORY",  "PENTE_NOT_FINITE"};
-    static const pente_status others[] = {-1, 9, 10, 31, 32, 255, 256, INT32_MAX, INT32_MIN};
+                                        "PENTE_BUSY",           "PENTE_OUT_OF_MEMORY",  "PENTE_NOT_FINITE",
+                                        "PENTE_FILE_ERROR",     "PENTE_INVALID_FILE"};
+    static const pente_status others[] = {-1, 11, 31, 32, 255, 256, 999, 1001, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < COUNT(names); i++) assert_string_equal(pente_status_name((pente_status)i), names[i]);
     for (size_t i = 0; i < COUNT(others); i++) assert_string_equal(pente_status_name(others[i]), "unknown status");
+    assert_string_equal(pente_status_name(PENTE_USER), "PENTE_USER");
     assert_int_equal(pente_version(), PENTE_VERSION);
 }
 
@@ -275,5 +307,5 @@ int main(int count, char **arguments) {
     for (size_t i = 0; i < COUNT(functions); i++) {
         tests[6 + i] = (struct CMUnitTest){functions[i].name, test_function, NULL, NULL, (void *)&functions[i]};
     }
-    return cmocka_run_group_tests_name("arguments", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("arguments", tests, directory_new, directory_free);
 }

@@ -1,26 +1,11 @@
 /* The same bits on any processor: what was computed here is what was computed elsewhere. The numbers below change with
  * the order of the arithmetic and with nothing else. If they change on purpose, write the new ones here and say so in
  * the changelog. Run natively and under valgrind, which knows no AVX-512, this covers two of the library's levels. */
-#include "support.h"
+#include "layers.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-/* FNV-1a over the elements' bytes */
-static uint64_t hash(uint64_t h, const void *data, size_t size) {
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++) h = (h ^ bytes[i]) * 0x100000001b3;
-    return h;
-}
-
-static uint64_t hash_matrix(uint64_t h, const pente_matrix *m) {
-    for (int64_t i = 0; i < m->rows; i++) {
-        pente_matrix row = rows_of(m, i, 1);
-        h = hash(h, row.data, (size_t)m->columns * element_size(m->dtype));
-    }
-    return h;
-}
 
 static uint64_t hash_model(uint64_t h, const model *m) {
     h = hash_matrix(h, &m->weight);
@@ -38,7 +23,7 @@ static uint64_t train(pente_dtype dtype, int64_t q, int64_t n, int64_t p, pente_
     pente_context *context = NULL;
     pente_matrix x = matrix_random(dtype, q, n, n + 1), y = matrix_random(dtype, q, p, p);
     pente_matrix prediction = matrix_new(dtype, q, p, p), grad_input = matrix_new(dtype, q, n, n);
-    uint64_t h = 0xcbf29ce484222325;
+    uint64_t h = FIRST_HASH;
     OK(pente_context_new(m.layer, &context));
     OK(pente_layer_forward(m.layer, context, &x, &prediction));
     OK(pente_layer_backward(m.layer, context, &y, &grad_input));
@@ -48,7 +33,7 @@ static uint64_t train(pente_dtype dtype, int64_t q, int64_t n, int64_t p, pente_
     for (int step = 0; step < 3; step++) {
         double loss = 0;
         OK(pente_trainer_step(trainer, &x, &y, NULL, &loss));
-        h = hash(h, &loss, sizeof loss);
+        h = hash_bytes(h, &loss, sizeof loss);
     }
     OK(pente_trainer_fit(trainer, &x, &y, NULL, NULL));
     h = hash_model(h, &m);
@@ -93,7 +78,88 @@ static void test_bits(void **state) {
     assert_int_equal(wrong, 0);
 }
 
+/* ---- Chains ---- */
+
+static uint64_t hash_layer(uint64_t h, const pente_layer *layer) {
+    snapshot s = snapshot_new(layer);
+    for (int64_t i = 0; i < s.count; i++) h = hash_matrix(hash_matrix(h, &s.parameters[i]), &s.gradients[i]);
+    snapshot_free(&s);
+    return h;
+}
+
+/* A fitted scaler, two linear layers and an activation between them and after them: a pass, some steps and a fit, over
+ * numbers from the middle of the line to its ends. */
+static uint64_t train_chain(pente_dtype dtype, pente_activation activation, int64_t q) {
+    enum { N = 7, P = 3 };
+    pente_layer *scaler = NULL;
+    pente_matrix x = matrix_random(dtype, q, N, N + 1), y = matrix_random(dtype, q, P, P);
+    pente_matrix wide = matrix_random(dtype, q, P, P), grad_input = matrix_new(dtype, q, N, N);
+    pente_matrix prediction = matrix_new(dtype, q, P, P), bent = matrix_new(dtype, q, P, P);
+    for (int64_t i = 0; i < q; i++) put(&wide, i, i % P, get(&wide, i, i % P) * (dtype == PENTE_FLOAT32 ? 110 : 760));
+    OK(pente_scaler_new(N, dtype, &scaler));
+    OK(pente_scaler_fit(scaler, &x));
+    pente_layer *bend = activation_new(dtype, activation);
+    pente_layer *chain = CHAIN(scaler, linear_new(dtype, N, 9, 1), activation_new(dtype, activation),
+                               CHAIN(linear_new(dtype, 9, P, 2), activation_new(dtype, activation)));
+    pente_mse *mse = mse_new(PENTE_MEAN);
+    pente_sgd *sgd = sgd_of(chain, 1e-2, 0.9);
+    pente_trainer *trainer = trainer_of(chain, mse, sgd);
+    pente_context *context = NULL;
+    OK(pente_layer_forward(bend, NULL, &wide, &bent));
+    uint64_t h = hash_matrix(FIRST_HASH, &bent);
+    OK(pente_context_new(chain, &context));
+    OK(pente_layer_forward(chain, context, &x, &prediction));
+    OK(pente_layer_backward(chain, context, &y, &grad_input));
+    h = hash_layer(hash_matrix(hash_matrix(h, &prediction), &grad_input), chain);
+    for (int step = 0; step < 3; step++) {
+        double loss = 0;
+        OK(pente_trainer_step(trainer, &x, &y, NULL, &loss));
+        h = hash_bytes(h, &loss, sizeof loss);
+    }
+    OK(pente_trainer_fit(trainer, &x, &y, NULL, NULL));
+    h = hash_layer(h, chain);
+    OK(pente_context_free(context));
+    OK(pente_trainer_free(trainer));
+    OK(pente_sgd_free(sgd));
+    OK(pente_mse_free(mse));
+    OK(pente_layer_free(chain));
+    OK(pente_layer_free(bend));
+    pente_matrix *matrices[] = {&x, &y, &wide, &grad_input, &prediction, &bent};
+    for (size_t i = 0; i < COUNT(matrices); i++) matrix_free(matrices[i]);
+    return h;
+}
+
+static const struct {
+    pente_activation activation;
+    int64_t q;
+    uint64_t bits[2];
+} chains[] = {
+    {PENTE_RELU, 50, {0x9971581f2e9e32c2, 0xb35d906824f4f114}},
+    {PENTE_RELU, 1500, {0x761bf649e12395e6, 0x0cd46dfe425e382b}},
+    {PENTE_LEAKY_RELU, 50, {0x84cd687adf63d404, 0xdfb47ccf871c7451}},
+    {PENTE_LEAKY_RELU, 1500, {0xaf05dfc63969a04a, 0xc059b9529ca87a93}},
+    {PENTE_TANH, 50, {0xd42f82b7fda025f0, 0xd2df21cd1db91e05}},
+    {PENTE_TANH, 1500, {0xce4d86da739d834b, 0xac5f81fc5973e993}},
+    {PENTE_SIGMOID, 50, {0x4829912f20c610a0, 0xe74281af2e3bcb0a}},
+    {PENTE_SIGMOID, 1500, {0x760f790dcf31ec46, 0x2de31dceb0b27c4d}},
+    {PENTE_SOFTPLUS, 50, {0xb91a812d771d593b, 0xc658a31ee6ce31ce}},
+    {PENTE_SOFTPLUS, 1500, {0x833f2691a785cd14, 0xa7f7ccbdba2b34f1}},
+};
+
+static void test_chains(void **state) {
+    (void)state;
+    int wrong = 0;
+    for (size_t i = 0; i < COUNT(chains); i++) {
+        uint64_t bits[2];
+        for (int k = 0; k < 2; k++) bits[k] = train_chain(PENTE_FLOAT32 + k, chains[i].activation, chains[i].q);
+        if (memcmp(bits, chains[i].bits, sizeof bits) == 0) continue;
+        wrong++;
+        print_error("chains[%zu] gives {0x%016" PRIx64 ", 0x%016" PRIx64 "}\n", i, bits[0], bits[1]);
+    }
+    assert_int_equal(wrong, 0);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_chains)};
     return cmocka_run_group_tests_name("bits", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* What fit's callbacks may do, and what they may not. */
-#include "support.h"
+#include "layers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -128,6 +128,63 @@ static void test_free_in_callback(void **state) {
     matrix_free(&y);
 }
 
+typedef struct chain_visit {
+    pente_layer *chain, *child;
+    pente_sgd *sgd;
+    pente_trainer *trainer;
+    const pente_matrix *x, *y;
+    int wrong;
+} chain_visit;
+
+/* What is said of the layer holds for those in a chain: read, and not written. */
+static int32_t visit_chain(const pente_epoch *epoch, void *user_data) {
+    chain_visit *v = user_data;
+    (void)epoch;
+    pente_matrix y = matrix_copy(v->y), view, weight = matrix_new(PENTE_FLOAT32, 4, 3, 3);
+    pente_layer *again = NULL;
+    pente_sgd_info info = PENTE_SGD_INFO_INIT;
+    v->wrong += pente_layer_forward(v->chain, NULL, v->x, &y) != PENTE_OK;
+    v->wrong += pente_layer_get_parameter(v->child, "weight", &weight) != PENTE_OK;
+    v->wrong += pente_layer_parameter_view(v->chain, "0.weight", &view) != PENTE_OK;
+    v->wrong += pente_chain_get_layer(v->chain, 1, &again) != PENTE_OK;
+    v->wrong += pente_layer_free(again) != PENTE_OK;
+    v->wrong += pente_sgd_get_info(v->sgd, &info) != PENTE_OK || info.step_count == 0;
+    v->wrong += pente_layer_set_parameter(v->child, "weight", &weight) != PENTE_BUSY;
+    v->wrong += pente_layer_zero_gradients(v->chain) != PENTE_BUSY;
+    v->wrong += pente_layer_reset_parameters(v->chain, 1) != PENTE_BUSY;
+    v->wrong += pente_layer_reset_parameters(v->child, 1) != PENTE_BUSY;
+    v->wrong += pente_trainer_step(v->trainer, v->x, v->y, NULL, NULL) != PENTE_BUSY;
+    v->wrong += pente_sgd_set_lr(v->sgd, 0, 0.01) != PENTE_OK;
+    matrix_free(&y);
+    matrix_free(&weight);
+    return 0;
+}
+
+static void test_on_epoch_of_a_chain(void **state) {
+    (void)state;
+    pente_mse *mse = mse_new(PENTE_MEAN);
+    pente_matrix x = matrix_random(PENTE_FLOAT32, 20, 3, 3), y = matrix_random(PENTE_FLOAT32, 20, 2, 2);
+    chain_visit v = {.x = &x, .y = &y};
+    v.chain = CHAIN(linear_new(PENTE_FLOAT32, 3, 4, 1), activation_new(PENTE_FLOAT32, PENTE_TANH),
+                    linear_new(PENTE_FLOAT32, 4, 2, 1));
+    v.sgd = sgd_of(v.chain, 0.1, 0.5);
+    v.trainer = trainer_of(v.chain, mse, v.sgd);
+    OK(pente_chain_get_layer(v.chain, 0, &v.child));
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    options.epochs = 3;
+    options.on_epoch = visit_chain;
+    options.user_data = &v;
+    OK(pente_trainer_fit(v.trainer, &x, &y, &options, NULL));
+    assert_int_equal(v.wrong, 0);
+    OK(pente_trainer_free(v.trainer));
+    OK(pente_sgd_free(v.sgd));
+    OK(pente_mse_free(mse));
+    OK(pente_layer_free(v.child));
+    OK(pente_layer_free(v.chain));
+    matrix_free(&x);
+    matrix_free(&y);
+}
+
 /* ---- should_stop ---- */
 
 typedef struct request {
@@ -176,6 +233,7 @@ int main(void) {
         cmocka_unit_test(test_on_epoch),
         cmocka_unit_test(test_add_group_in_callback),
         cmocka_unit_test(test_free_in_callback),
+        cmocka_unit_test(test_on_epoch_of_a_chain),
         cmocka_unit_test(test_should_stop),
     };
     return cmocka_run_group_tests_name("callbacks", tests, NULL, NULL);

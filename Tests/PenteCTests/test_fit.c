@@ -1,8 +1,11 @@
 /* fit: epochs of mini-batches. What it reports, when it stops, and that a failure leaves no trace. */
+#define _POSIX_C_SOURCE 200809L /* alarm */
 #include "oracle.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 /* An epoch of batches by hand, over the rows in this order; gives the epoch's loss. A batch whose weights are all zero
  * has nothing to say, and is left out. */
@@ -139,6 +142,108 @@ static void test_default_options(void **state) {
     training_free(&two);
 }
 
+/* ---- Runs that go on ---- */
+
+typedef struct numbers {
+    int64_t next, last;
+    bool are_right;
+} numbers;
+
+static int32_t note_epoch(const pente_epoch *epoch, void *user_data) {
+    numbers *n = user_data;
+    n->are_right = n->are_right && epoch->epoch == n->next++ && epoch->epochs == n->last;
+    return 0;
+}
+
+/* One run of six epochs, in one piece and in pieces that begin where the last one ended: the same numbers, the same
+ * shuffles, the same bits. */
+static void check_pieces(const int64_t *pieces, int64_t count, int shuffle, int64_t q) {
+    training whole = training_new(PENTE_FLOAT32, 3, 2, PENTE_MEAN, 0.05);
+    training parts = training_new(PENTE_FLOAT32, 3, 2, PENTE_MEAN, 0.05);
+    pente_matrix x = matrix_random(PENTE_FLOAT32, q, 3, 3), y = matrix_random(PENTE_FLOAT32, q, 2, 2);
+    double losses[6], losses_of_parts[6];
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    pente_fit_report report = PENTE_FIT_REPORT_INIT;
+    options.epochs = 6;
+    options.batch_size = 7;
+    options.shuffle = shuffle;
+    options.seed = 11;
+    options.training_losses = losses;
+    OK(pente_trainer_fit(whole.trainer, &x, &y, &options, NULL));
+    options.on_epoch = note_epoch;
+    for (int64_t i = 0; i < count; i++) {
+        numbers n = {options.first_epoch + 1, options.first_epoch + pieces[i], true};
+        options.epochs = pieces[i];
+        options.training_losses = losses_of_parts + options.first_epoch;
+        options.user_data = &n;
+        OK(pente_trainer_fit(parts.trainer, &x, &y, &options, &report));
+        assert_true(n.are_right && n.next == n.last + 1 && report.epochs == pieces[i]);
+        options.first_epoch += pieces[i];
+    }
+    assert_memory_equal(losses, losses_of_parts, sizeof losses);
+    assert_true(same_model(&whole.model, &parts.model));
+    matrix_free(&x);
+    matrix_free(&y);
+    training_free(&whole);
+    training_free(&parts);
+}
+
+static void test_first_epoch(void **state) {
+    (void)state;
+    static const int64_t pieces[][6] = {{1, 5}, {3, 3}, {5, 1}, {2, 1, 3}, {1, 1, 1, 1, 1, 1}};
+    static const int64_t counts[] = {2, 2, 2, 3, 6};
+    static const int64_t rows[] = {1, 2, 30, 700}; /* 699 draws are more than the generator's state holds */
+    for (size_t i = 0; i < COUNT(pieces); i++) {
+        for (size_t k = 0; k < COUNT(rows); k++) {
+            for (int shuffle = 0; shuffle < 2; shuffle++) check_pieces(pieces[i], counts[i], shuffle, rows[k]);
+        }
+    }
+}
+
+static int32_t stop_at_once(void *user_data) {
+    ++*(int *)user_data;
+    return 1;
+}
+
+/* Numbers near the end of the line: a number of epochs that does not fit it is refused; shuffles that would take years
+ * to skip can be stopped. The best epoch is counted from this run's first. */
+static void test_first_epoch_far_away(void **state) {
+    (void)state;
+    training t = training_new(PENTE_FLOAT32, 3, 2, PENTE_MEAN, 0.05);
+    pente_matrix x = matrix_random(PENTE_FLOAT32, 20, 3, 3), y = matrix_random(PENTE_FLOAT32, 20, 2, 2);
+    numbers n = {INT64_MAX, INT64_MAX, true};
+    int asked = 0;
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    pente_fit_report report = PENTE_FIT_REPORT_INIT;
+    options.shuffle = 0;
+    options.first_epoch = INT64_MAX - 1;
+    options.on_epoch = note_epoch;
+    options.user_data = &n;
+    options.validation_x = &x;
+    options.validation_y = &y;
+    OK(pente_trainer_fit(t.trainer, &x, &y, &options, &report));
+    assert_true(n.are_right && report.epochs == 1 && report.best_epoch == 1);
+    options.epochs = 2;
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_trainer_fit(t.trainer, &x, &y, &options, &report));
+    assert_non_null(strstr(pente_last_error(), "epoch"));
+    options.first_epoch = -1;
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_trainer_fit(t.trainer, &x, &y, &options, &report));
+    assert_non_null(strstr(pente_last_error(), "first_epoch"));
+
+    options.first_epoch = INT64_MAX / 2;
+    options.shuffle = 1;
+    options.on_epoch = NULL;
+    options.should_stop = stop_at_once;
+    options.user_data = &asked;
+    alarm(60);
+    OK(pente_trainer_fit(t.trainer, &x, &y, &options, &report));
+    alarm(0);
+    assert_true(asked == 1 && report.epochs == 0 && report.stop_reason == PENTE_STOP_REQUEST);
+    matrix_free(&x);
+    matrix_free(&y);
+    training_free(&t);
+}
+
 /* ---- Early stopping ---- */
 
 enum { MOST = 60 };
@@ -269,7 +374,8 @@ static void test_failure(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches),    cmocka_unit_test(test_reductions), cmocka_unit_test(test_default_options),
-        cmocka_unit_test(test_early_stop), cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_early_stop), cmocka_unit_test(test_failure),    cmocka_unit_test(test_first_epoch),
+        cmocka_unit_test(test_first_epoch_far_away),
     };
     return cmocka_run_group_tests_name("fit", tests, NULL, NULL);
 }

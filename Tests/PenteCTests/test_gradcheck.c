@@ -1,4 +1,5 @@
 /* gradcheck: right layers pass, a tolerance of nothing fails and says where, and the layer is as it was. */
+#include "layers.h"
 #include "oracle.h"
 
 #include <float.h>
@@ -136,12 +137,110 @@ static void test_not_finite(void **state) {
     setting_free(&s);
 }
 
+/* ---- Layers of all kinds ---- */
+
+/* x stays away from 0, where a relu has no derivative. */
+static pente_matrix away_from_0(int64_t q, int64_t n) {
+    pente_matrix x = matrix_random(PENTE_FLOAT64, q, n, n + 1);
+    for (int64_t i = 0; i < q; i++) {
+        for (int64_t j = 0; j < n; j++) put(&x, i, j, get(&x, i, j) + (get(&x, i, j) < 0 ? -0.01 : 0.01));
+    }
+    return x;
+}
+
+/* Passes with and without a loss, and leaves all as it was. Frees the layer. */
+static void check_layer(pente_layer *layer, int64_t n, int64_t p, int64_t trained) {
+    enum { ROWS = 5 };
+    pente_matrix x = away_from_0(ROWS, n), target = matrix_random(PENTE_FLOAT64, ROWS, p, p), kept = matrix_copy(&x);
+    pente_gradcheck_options options = PENTE_GRADCHECK_OPTIONS_INIT;
+    fill_gradients(layer);
+    snapshot before = snapshot_new(layer);
+    for (pente_reduction reduction = 0; reduction <= PENTE_OUTPUT_MEAN; reduction++) {
+        pente_mse *mse = reduction ? mse_new(reduction) : NULL;
+        pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
+        OK(pente_gradcheck(layer, mse, &x, mse ? &target : NULL, NULL, &report));
+        if (!report.passed) fail_msg("%s: %g, not %g", report.worst, report.analytic, report.numeric);
+        assert_int_equal(report.checked, ROWS * n + trained + (mse ? ROWS * p : 0));
+        OK(pente_mse_free(mse));
+    }
+    /* Nothing that has a curve or a rounding passes when nothing is tolerated. */
+    pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
+    options.atol = options.rtol = 0;
+    OK(pente_gradcheck(layer, NULL, &x, NULL, &options, &report));
+    assert_int_equal(report.passed, 0);
+    assert_true(is_as_in(layer, &before));
+    SAME_BITS(x, kept);
+    snapshot_free(&before);
+    OK(pente_layer_free(layer));
+    pente_matrix *matrices[] = {&x, &target, &kept};
+    for (size_t i = 0; i < COUNT(matrices); i++) matrix_free(matrices[i]);
+}
+
+static void test_layers_of_all_kinds(void **state) {
+    (void)state;
+    for (pente_activation a = PENTE_RELU; a <= PENTE_SOFTPLUS; a++) {
+        check_layer(activation_new(PENTE_FLOAT64, a), 6, 6, 0);
+        check_layer(CHAIN(activation_new(PENTE_FLOAT64, a), linear_new(PENTE_FLOAT64, 4, 3, 1)), 4, 3, 15);
+    }
+    check_layer(scaler_new(PENTE_FLOAT64, 7), 7, 7, 0);
+    check_layer(tall_chain_new(PENTE_FLOAT64, 3), 13, 2, 13 * 8 + 8 + 8 * 5 + 5 + 5 * 2 + 2);
+    affine alone = {.divisor = 3}, inside = {.divisor = 0.5};
+    affine_new(&alone, PENTE_FLOAT64, 4, 3, 1);
+    affine_new(&inside, PENTE_FLOAT64, 3, 5, 2);
+    check_layer(alone.layer, 4, 3, 15);
+    check_layer(CHAIN(CHAIN(scaler_new(PENTE_FLOAT64, 2), linear_new(PENTE_FLOAT64, 2, 3, 1)), inside.layer,
+                      activation_new(PENTE_FLOAT64, PENTE_SIGMOID)), 2, 5, 9 + 20);
+    assert_true(alone.wrong == 0 && inside.wrong == 0);
+}
+
+/* A layer of one's own whose backward is wrong is caught, and the report says where. */
+static void check_mistake(mistake mistake, const char *culprit, bool in_chain, bool with_loss) {
+    affine own = {.divisor = 4, .mistake = mistake};
+    affine_new(&own, PENTE_FLOAT64, 3, 3, 1); /* square: a missing transpose fits */
+    pente_layer *layer = own.layer;
+    if (in_chain) {
+        layer = CHAIN(linear_new(PENTE_FLOAT64, 2, 3, 2), own.layer, activation_new(PENTE_FLOAT64, PENTE_TANH));
+    }
+    pente_matrix x = matrix_random(PENTE_FLOAT64, 4, in_chain ? 2 : 3, 3);
+    pente_matrix target = matrix_random(PENTE_FLOAT64, 4, 3, 3);
+    pente_mse *mse = with_loss ? mse_new(PENTE_MEAN) : NULL;
+    pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
+    OK(pente_gradcheck(layer, mse, &x, mse ? &target : NULL, NULL, &report));
+    if (report.passed != (mistake == NO_MISTAKE) || (culprit && strcmp(report.worst, culprit) != 0)) {
+        fail_msg("mistake %d: passed %d, worst at %s: %g against %g", (int)mistake, (int)report.passed, report.worst,
+                 report.analytic, report.numeric);
+    }
+    assert_int_equal(own.wrong, 0);
+    OK(pente_mse_free(mse));
+    OK(pente_layer_free(layer));
+    matrix_free(&x);
+    matrix_free(&target);
+}
+
+static void test_mistakes(void **state) {
+    (void)state;
+    for (int with_loss = 0; with_loss < 2; with_loss++) {
+        for (int in_chain = 0; in_chain < 2; in_chain++) {
+            const char *weight = in_chain ? "1.weight" : "weight", *bias = in_chain ? "1.bias" : "bias";
+            check_mistake(NO_MISTAKE, NULL, in_chain, with_loss);
+            check_mistake(WRONG_SIGN, bias, in_chain, with_loss);
+            check_mistake(NO_DIVISOR, weight, in_chain, with_loss);
+            check_mistake(FIRST_X, weight, in_chain, with_loss);
+            check_mistake(LAST_X, weight, in_chain, with_loss);
+            /* In a chain, what lies before the layer is wrong with it. */
+            check_mistake(NO_TRANSPOSE, in_chain ? NULL : "x", in_chain, with_loss);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layers_and_losses),
         cmocka_unit_test(test_loss_alone),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_layers_of_all_kinds),
+        cmocka_unit_test(test_mistakes),
     };
     return cmocka_run_group_tests_name("gradcheck", tests, NULL, NULL);
 }

@@ -56,7 +56,11 @@ static void test_structs_at_the_end_of_a_page(void **state) {
     pente_sgd *sgd = NULL;
     pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
     REFUSED(PENTE_INVALID_ARGUMENT, pente_linear_new(1, 1, end, &layer));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_activation_new(PENTE_RELU, end, &layer));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_custom_new(end, &layer));
     REFUSED(PENTE_INVALID_ARGUMENT, pente_layer_get_info(t.model.layer, end));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_layer_get_parameter_info(t.model.layer, 0, end));
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_get_info(t.sgd, end));
     REFUSED(PENTE_INVALID_ARGUMENT, pente_mse_new(end, &mse));
     REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_new(&t.model.layer, 1, end, &sgd));
     REFUSED(PENTE_INVALID_ARGUMENT, pente_sgd_get_options(t.sgd, 0, end));
@@ -113,6 +117,83 @@ static void test_x_in_another_layer(void **state) {
     training_free(&t);
 }
 
+/* ---- Widths that no memory holds ---- */
+
+static pente_status never(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                          void *user_data) {
+    (void)parameters, (void)x, (void)y, (void)user_data;
+    abort();
+}
+
+static pente_status never_backward(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                                   const pente_matrix *grad_output, const pente_matrix *grad_input,
+                                   const pente_matrix *gradients, void *user_data) {
+    (void)grad_output, (void)grad_input, (void)gradients;
+    return never(parameters, x, y, user_data);
+}
+
+static pente_status custom_new(int64_t inputs, int64_t outputs, pente_layer **layer) {
+    pente_custom_options options = PENTE_CUSTOM_OPTIONS_INIT;
+    options.dtype = PENTE_FLOAT64;
+    options.in_features = inputs;
+    options.out_features = outputs;
+    options.forward = never;
+    options.backward = never_backward;
+    return pente_custom_new(&options, layer);
+}
+
+/* A layer of one's own takes no memory for its columns, so it may say a large number; a pass that would need room for
+ * them is refused. */
+static void check_enormous_width(int64_t width, int64_t rows, bool bent) {
+    pente_matrix x = {calloc((size_t)rows, sizeof(double)), rows, 1, 1, PENTE_FLOAT64};
+    pente_matrix y = {calloc((size_t)rows, sizeof(double)), rows, 1, 1, PENTE_FLOAT64};
+    model linear = model_new(PENTE_FLOAT64, 1, 1, true, 1);
+    pente_activation_options options = PENTE_ACTIVATION_OPTIONS_INIT;
+    pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
+    pente_layer *layers[] = {linear.layer, NULL, NULL, NULL}, *chain = NULL;
+    pente_context *context = NULL;
+    options.dtype = PENTE_FLOAT64;
+    OK(custom_new(1, width, &layers[1]));
+    OK(bent ? pente_activation_new(PENTE_TANH, &options, &layers[2]) : custom_new(width, width, &layers[2]));
+    OK(custom_new(width, 1, &layers[3]));
+    OK(pente_chain_new(layers, 4, &chain));
+    pente_mse *mse = mse_new(PENTE_MEAN);
+    pente_sgd *sgd = sgd_new(&(model){.layer = chain}, 0.1, 0.5);
+    pente_trainer *trainer = trainer_new(&(model){.layer = chain}, mse, sgd);
+    OK(pente_context_new(chain, &context));
+    REFUSED(PENTE_OUT_OF_MEMORY, pente_layer_forward(chain, NULL, &x, &y));
+    REFUSED(PENTE_OUT_OF_MEMORY, pente_layer_forward(chain, context, &x, &y));
+    REFUSED(PENTE_OUT_OF_MEMORY, pente_trainer_step(trainer, &x, &y, NULL, NULL));
+    REFUSED(PENTE_OUT_OF_MEMORY, pente_trainer_fit(trainer, &x, &y, NULL, NULL));
+    REFUSED(PENTE_OUT_OF_MEMORY, pente_gradcheck(chain, mse, &x, &y, NULL, &report));
+    REFUSED(PENTE_OUT_OF_MEMORY, pente_gradcheck(layers[1], NULL, &x, NULL, NULL, &report));
+    assert_true(get(&y, 0, 0) == 0);
+    OK(pente_context_free(context));
+    OK(pente_trainer_free(trainer));
+    OK(pente_sgd_free(sgd));
+    OK(pente_mse_free(mse));
+    OK(pente_layer_free(chain));
+    for (int i = 0; i < 4; i++) OK(pente_layer_free(layers[i]));
+    matrix_free(&x);
+    matrix_free(&y);
+}
+
+static void test_enormous_widths(void **state) {
+    (void)state;
+    static const int64_t refused[] = {INT64_C(1) << 60, INT64_C(1) << 61, INT64_C(1) << 62, INT64_MAX - 1, INT64_MAX};
+    static const int64_t rows[] = {1, 3, 1 << 22};
+    pente_layer *none = NULL;
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        REFUSED(PENTE_INVALID_ARGUMENT, custom_new(refused[i], refused[i], &none));
+        REFUSED(PENTE_INVALID_ARGUMENT, custom_new(1, refused[i], &none));
+        REFUSED(PENTE_INVALID_ARGUMENT, custom_new(refused[i], 1, &none));
+    }
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        check_enormous_width(INT64_C(1) << 40, rows[i], false);
+        check_enormous_width(INT64_C(1) << 40, rows[i], true);
+    }
+}
+
 /* ---- A fit beside readers that never pause ---- */
 
 static atomic_bool has_begun, is_done;
@@ -164,6 +245,7 @@ int main(void) {
         cmocka_unit_test(test_gradcheck_of_infinity),
         cmocka_unit_test(test_sample_weights_out_of_range),
         cmocka_unit_test(test_x_in_another_layer),
+        cmocka_unit_test(test_enormous_widths),
         cmocka_unit_test(test_fit_among_readers),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);

@@ -1,4 +1,6 @@
 /* A world: one of each handle, and all the memory that calls may read and write. */
+#include "files.h"
+#include "layers.h"
 #include "refusals.h"
 
 #include <stdlib.h>
@@ -6,11 +8,15 @@
 
 /* Options come from constants, whose padding is zero: valgrind objects to a comparison of bytes never written. */
 static const pente_linear_options linear_options = PENTE_LINEAR_OPTIONS_INIT;
+static const pente_activation_options activation_options = PENTE_ACTIVATION_OPTIONS_INIT;
+static const pente_custom_options custom_options = PENTE_CUSTOM_OPTIONS_INIT;
 static const pente_mse_options mse_options = PENTE_MSE_OPTIONS_INIT;
 static const pente_sgd_options sgd_options = PENTE_SGD_OPTIONS_INIT;
 static const pente_fit_options fit_options = PENTE_FIT_OPTIONS_INIT;
 static const pente_gradcheck_options gradcheck_options = PENTE_GRADCHECK_OPTIONS_INIT;
 static const pente_layer_info info = PENTE_LAYER_INFO_INIT;
+static const pente_parameter_info parameter_info = PENTE_PARAMETER_INFO_INIT;
+static const pente_sgd_info sgd_info = PENTE_SGD_INFO_INIT;
 static const pente_fit_report fit_report = PENTE_FIT_REPORT_INIT;
 static const pente_gradcheck_report gradcheck_report = PENTE_GRADCHECK_REPORT_INIT;
 
@@ -52,9 +58,26 @@ static void set_matrices(memory *m) {
     set_double(&m->x64, n->x64, Q, N);
     set_double(&m->target64, n->target64, Q, P);
     memcpy(m->numbers.name, "weight", sizeof "weight");
+    memset(m->numbers.path, 0, sizeof m->numbers.path);
+    assert_true(strlen(path_of("world")) < sizeof m->numbers.path);
+    strcpy(m->numbers.path, path_of("world"));
     m->fit_weight = m->sample_weight;
     m->validation_x = m->x;
     m->validation_y = m->y;
+}
+
+/* No call here runs the layer. */
+static pente_status never_forward(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                                  void *user_data) {
+    (void)parameters, (void)x, (void)y, (void)user_data;
+    abort();
+}
+
+static pente_status never_backward(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                                   const pente_matrix *grad_output, const pente_matrix *grad_input,
+                                   const pente_matrix *gradients, void *user_data) {
+    (void)parameters, (void)x, (void)y, (void)grad_output, (void)grad_input, (void)gradients, (void)user_data;
+    abort();
 }
 
 static void set_memory(world *w) {
@@ -63,6 +86,21 @@ static void set_memory(world *w) {
     memset(m->numbers.table, 0, sizeof m->numbers.table);
     set_matrices(m);
     memcpy(&m->linear_options, &linear_options, sizeof linear_options);
+    memcpy(&m->activation_options, &activation_options, sizeof activation_options);
+    memcpy(&m->custom_options, &custom_options, sizeof custom_options);
+    memset(m->custom_parameters, 0, sizeof m->custom_parameters);
+    m->custom_parameters[0].name = "weight";
+    set(&m->custom_parameters[0].value, m->numbers.weight, P, N, PENTE_FLOAT32);
+    m->custom_parameters[0].rank = 2;
+    m->custom_parameters[1].name = "bias";
+    set(&m->custom_parameters[1].value, m->numbers.target, 1, P, PENTE_FLOAT32);
+    m->custom_parameters[1].rank = 1;
+    m->custom_options.in_features = N;
+    m->custom_options.out_features = P;
+    m->custom_options.parameters = m->custom_parameters;
+    m->custom_options.parameter_count = 2;
+    m->custom_options.forward = never_forward;
+    m->custom_options.backward = never_backward;
     memcpy(&m->mse_options, &mse_options, sizeof mse_options);
     memcpy(&m->sgd_options, &sgd_options, sizeof sgd_options);
     memcpy(&m->read_options, &sgd_options, sizeof sgd_options);
@@ -77,23 +115,16 @@ static void set_memory(world *w) {
     m->fit_options.validation_losses = m->numbers.validation_losses;
     memcpy(&m->gradcheck_options, &gradcheck_options, sizeof gradcheck_options);
     memcpy(&m->info, &info, sizeof info);
+    memcpy(&m->parameter_info, &parameter_info, sizeof parameter_info);
+    memcpy(&m->sgd_info, &sgd_info, sizeof sgd_info);
     memcpy(&m->fit_report, &fit_report, sizeof fit_report);
     memcpy(&m->gradcheck_report, &gradcheck_report, sizeof gradcheck_report);
     for (int i = 0; i < Q; i++) m->numbers.sample_weight[i] = (float)(i + 1) / 2;
 }
 
-static pente_layer *layer_new(int64_t inputs, int64_t outputs, pente_dtype dtype) {
-    pente_linear_options options = PENTE_LINEAR_OPTIONS_INIT;
-    options.dtype = dtype;
-    options.seed = 5;
-    pente_layer *layer = NULL;
-    OK(pente_linear_new(inputs, outputs, &options, &layer));
-    return layer;
-}
-
 /* One of each kind, first for freed ones, so that the good ones may stand where they stood. */
 static void set_handles(void **handles) {
-    pente_layer *layer = layer_new(N, P, PENTE_FLOAT32);
+    pente_layer *layer = linear_new(PENTE_FLOAT32, N, P, 5);
     pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
     options.lr = 0.125;
     options.momentum = 0.75;
@@ -118,9 +149,12 @@ world *world_new(void) {
     set_handles(w->freed);
     free_handles(w->freed);
     set_handles(w->good);
-    w->other_layer = layer_new(5, 4, PENTE_FLOAT32);
-    w->bare_layer = layer_new(N, P, PENTE_FLOAT32);
-    w->layer64 = layer_new(N, P, PENTE_FLOAT64);
+    w->other_layer = linear_new(PENTE_FLOAT32, 5, 4, 5);
+    w->bare_layer = linear_new(PENTE_FLOAT32, N, P, 5);
+    w->layer64 = linear_new(PENTE_FLOAT64, N, P, 5);
+    w->activation = activation_new(PENTE_FLOAT32, PENTE_TANH);
+    w->scaler = scaler_new(PENTE_FLOAT32, N);
+    OK(pente_chain_new((pente_layer *[]){w->good[LAYER], w->activation}, 2, &w->chain));
     OK(pente_context_new(w->bare_layer, &w->other_context));
     OK(pente_context_new(w->good[LAYER], &w->fresh_context));
     w->none_mse = mse_new(PENTE_NONE);
@@ -128,8 +162,10 @@ world *world_new(void) {
     OK(pente_layer_parameter_view(w->good[LAYER], "bias", &w->bias_view));
     OK(pente_layer_gradient_view(w->good[LAYER], "weight", &w->gradient_view));
     OK(pente_layer_parameter_view(w->layer64, "weight", &w->gradcheck_weight_view));
+    OK(pente_layer_parameter_view(w->scaler, "mean", &w->mean_view));
 
     set_memory(w);
+    OK(pente_layer_save(w->good[LAYER], w->good[SGD], path_of("world")));
     /* Gradients, momentum and a pending backward pass: state that a refused call could spoil. */
     memory *m = &w->now;
     OK(pente_trainer_step(w->good[TRAINER], &m->x, &m->target, NULL, NULL));
@@ -138,6 +174,8 @@ world *world_new(void) {
     m->layers[1] = w->bare_layer;
     m->further_layers[0] = w->other_layer;
     m->further_layers[1] = w->bare_layer;
+    m->chain_layers[0] = w->good[LAYER];
+    m->chain_layers[1] = w->activation;
     memcpy(&w->pristine, m, sizeof *m);
     return w;
 }
@@ -156,34 +194,45 @@ void world_free(world *w) {
     OK(pente_context_free(w->other_context));
     OK(pente_context_free(w->fresh_context));
     OK(pente_mse_free(w->none_mse));
-    OK(pente_layer_free(w->other_layer));
-    OK(pente_layer_free(w->bare_layer));
-    OK(pente_layer_free(w->layer64));
+    pente_layer *layers[] = {w->other_layer, w->bare_layer, w->layer64, w->activation, w->scaler, w->chain};
+    for (size_t i = 0; i < COUNT(layers); i++) OK(pente_layer_free(layers[i]));
     free(w);
 }
 
-static void copy_out(outcome *seen, pente_layer *layer, void *parameter, void *gradient, int64_t inputs,
-                     int64_t outputs, pente_dtype dtype) {
-    static const char *const names[] = {"weight", "bias"};
+/* Two parameters and their gradients, one behind the other. */
+static void copy_out(outcome *seen, pente_layer *layer, const char *const *names, void *parameter, void *gradient,
+                     pente_matrix first, pente_matrix second) {
+    pente_matrix places[] = {first, second};
     size_t done = 0;
     for (int i = 0; i < 2; i++) {
-        int64_t columns = i == 0 ? inputs : outputs, rows = i == 0 ? outputs : 1;
-        size_t offset = done * element_size(dtype);
-        pente_matrix to = {(char *)parameter + offset, rows, columns, columns, dtype};
-        seen->statuses[seen->count++] = pente_layer_get_parameter(layer, names[i], &to);
-        to.data = (char *)gradient + offset;
-        seen->statuses[seen->count++] = pente_layer_get_gradient(layer, names[i], &to);
-        done += (size_t)(rows * columns);
+        places[i].data = (char *)parameter + done;
+        seen->statuses[seen->count++] = pente_layer_get_parameter(layer, names[i], &places[i]);
+        places[i].data = (char *)gradient + done;
+        seen->statuses[seen->count++] = pente_layer_get_gradient(layer, names[i], &places[i]);
+        done += (size_t)(places[i].rows * places[i].columns) * element_size(places[i].dtype);
     }
 }
 
+static void copy_linear(outcome *seen, pente_layer *layer, void *parameter, void *gradient, int64_t inputs,
+                        int64_t outputs, pente_dtype dtype) {
+    static const char *const names[] = {"weight", "bias"};
+    pente_matrix weight = {NULL, outputs, inputs, inputs, dtype}, bias = {NULL, 1, outputs, outputs, dtype};
+    copy_out(seen, layer, names, parameter, gradient, weight, bias);
+}
+
 void look(world *w, outcome *seen) {
+    static const char *const of_scaler[] = {"mean", "scale"};
+    pente_matrix vector = {NULL, 1, N, N, PENTE_FLOAT32};
     memset(seen, 0, sizeof *seen);
     memcpy(&seen->numbers, &w->now.numbers, sizeof seen->numbers);
-    copy_out(seen, w->good[LAYER], seen->parameters, seen->gradients, N, P, PENTE_FLOAT32);
-    copy_out(seen, w->bare_layer, seen->parameters + 16, seen->gradients + 16, N, P, PENTE_FLOAT32);
-    copy_out(seen, w->other_layer, seen->parameters + 32, seen->gradients + 32, 5, 4, PENTE_FLOAT32);
-    copy_out(seen, w->layer64, seen->parameters64, seen->gradients64, N, P, PENTE_FLOAT64);
+    copy_linear(seen, w->good[LAYER], seen->parameters, seen->gradients, N, P, PENTE_FLOAT32);
+    copy_linear(seen, w->bare_layer, seen->parameters + 16, seen->gradients + 16, N, P, PENTE_FLOAT32);
+    copy_linear(seen, w->other_layer, seen->parameters + 32, seen->gradients + 32, 5, 4, PENTE_FLOAT32);
+    copy_linear(seen, w->layer64, seen->parameters64, seen->gradients64, N, P, PENTE_FLOAT64);
+    copy_out(seen, w->scaler, of_scaler, seen->parameters + 56, seen->gradients + 56, vector, vector);
+    pente_sgd_info info = PENTE_SGD_INFO_INIT;
+    seen->statuses[seen->count++] = pente_sgd_get_info(w->good[SGD], &info);
+    seen->steps = info.step_count;
 }
 
 void probe(world *w, outcome *seen) {
