@@ -66,11 +66,13 @@ private struct SplitMix: RandomNumberGenerator {
     private final class Memory<T: Scalar> {
         let view: MutableMatrixView<T>
 
-        init(_ matrix: Matrix<T>) {
+        /// With `columns`, a view of the first ones.
+        init(_ matrix: Matrix<T>, columns: Int? = nil) {
             let count = matrix.rows * matrix.columns
             let base = UnsafeMutablePointer<T>.allocate(capacity: count)
             base.initialize(from: matrix.elements, count: count)
-            view = MutableMatrixView(base, rows: matrix.rows, columns: matrix.columns)
+            view = MutableMatrixView(
+                base, rows: matrix.rows, columns: columns ?? matrix.columns, rowStride: matrix.columns)
         }
 
         deinit { view.base.deallocate() }
@@ -113,6 +115,88 @@ private struct SplitMix: RandomNumberGenerator {
             perform(.update(update))
         }
         return [y, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + [[total.bitPattern]]
+    }
+
+    /// Rows that lie one behind another, and not; numbers of any size, and those at the ends of the range.
+    @Test(arguments: [(1, 1), (1, 7), (3, 16), (5, 33), (4, 129), (17, 15)])
+    func everyLevelGivesTheSameActivations(_ rows: Int, _ columns: Int) throws {
+        try check(Self.floatLevels)
+        try check(Self.doubleLevels)
+        func check<T: Scalar>(_ levels: [@Sendable (KernelOperation<T>) -> Void]) throws {
+            let flat = try runElementwise(rows, columns, gaps: (0, 0, 0), levels[0])
+            for level in levels {
+                for gaps in [(0, 0, 0), (1, 0, 0), (0, 3, 0), (0, 0, 17), (5, 1, 2)] {
+                    let result = try runElementwise(rows, columns, gaps: gaps, level)
+                    for (ours, first) in zip(result, flat) { #expect(ours == first, "\(gaps)") }
+                }
+            }
+        }
+    }
+
+    /// Each operation's results, without the gaps between its rows, which must be as they were.
+    private func runElementwise<T: Scalar>(
+        _ rows: Int, _ columns: Int, gaps: (x: Int, gradOutput: Int, y: Int), _ perform: (KernelOperation<T>) -> Void
+    ) throws -> [[UInt64]] {
+        let x: Memory<T> = try spread(numbers(rows, columns, seed: 1), gap: gaps.x)
+        let gradOutput: Memory<T> = try spread(random(rows, columns, seed: 2), gap: gaps.gradOutput)
+        let mean: Memory<T> = Memory(try random(1, columns, seed: 3))
+        let scale: Memory<T> = Memory(try random(1, columns, seed: 4))
+        var results: [[UInt64]] = []
+        func expectResult(of operation: (MutableMatrixView<T>) -> KernelOperation<T>) throws {
+            let y = try spread(Matrix<T>(rows: rows, columns: columns), gap: gaps.y)
+            perform(operation(y.view))
+            results.append(
+                (0..<rows * columns).map { e in
+                    let element = y.view.base[e / columns * y.view.rowStride + e % columns]
+                    return element.isNaN ? UInt64.max : Double(element).bitPattern
+                })
+            let gaps = (0..<rows * y.view.rowStride).filter { $0 % y.view.rowStride >= columns }
+            #expect(gaps.allSatisfy { y.view.base[$0] == 42 })
+        }
+        let functions: [ActivationPass<T>.Function] = [.relu, .leakyReLU, .tanh, .sigmoid, .softplus]
+        for function in functions {
+            for gradOutput in [nil, gradOutput] {
+                try expectResult { y in
+                    .activation(
+                        ActivationPass(
+                            function, negativeSlope: 0.3, input: x.view.readOnly,
+                            gradOutput: gradOutput?.view.readOnly, output: y))
+                }
+            }
+        }
+        for mean in [nil, mean] {
+            try expectResult { y in
+                .standardization(
+                    Standardization(
+                        input: x.view.readOnly, mean: mean.map { UnsafePointer($0.view.base) }, scale: scale.view.base,
+                        output: y))
+            }
+        }
+        return results
+    }
+
+    /// Of any exponent, and the numbers where something changes.
+    private func numbers<T: Scalar>(_ rows: Int, _ columns: Int, seed: UInt64) throws -> Matrix<T> {
+        var generator = SplitMix(state: seed)
+        let special: [T] = [
+            0, -0.0, .infinity, -.infinity, .nan, .leastNonzeroMagnitude, -.leastNormalMagnitude,
+            .greatestFiniteMagnitude, -.greatestFiniteMagnitude, 88.7, -88.7, -103.9, -104.1, 709.7, -745.1, -745.2,
+        ]
+        let elements = (0..<rows * columns).map { e -> T in
+            if e % 3 == 0 { return special[e / 3 % special.count] }
+            let magnitude = T(sign: .plus, exponent: .init(Int.random(in: -30...9, using: &generator)), significand: 1)
+            return magnitude * T(Double.random(in: -2..<2, using: &generator))
+        }
+        return try Matrix(rows: rows, columns: columns, elements: elements)
+    }
+
+    /// The same matrix with a gap of 42s behind each row.
+    private func spread<T: Scalar>(_ matrix: Matrix<T>, gap: Int) throws -> Memory<T> {
+        let wide = (0..<matrix.rows).flatMap { i in
+            (0..<matrix.columns + gap).map { j in j < matrix.columns ? matrix[i, j] : 42 }
+        }
+        return Memory(
+            try Matrix(rows: matrix.rows, columns: matrix.columns + gap, elements: wide), columns: matrix.columns)
     }
 
     /// The fused multiply-add that old processors get, beside this one's instruction.

@@ -67,78 +67,63 @@ import Testing
         x = try random(4, 3, seed: 1)
     }
 
-    private func expect(
-        _ code: PenteError.Code, _ words: String..., location: SourceLocation = #_sourceLocation,
-        from body: () throws -> Void
-    ) {
-        do {
-            try body()
-            Issue.record("nothing was thrown", sourceLocation: location)
-        } catch let error as PenteError {
-            #expect(error.code == code, sourceLocation: location)
-            for word in words { #expect(error.message.contains(word), "\(error.message)", sourceLocation: location) }
-        } catch {
-            Issue.record("\(error)", sourceLocation: location)
-        }
-    }
-
     @Test func shapes() throws {
         let wide: Matrix<Float> = try random(4, 5, seed: 2)
-        expect(.shapeMismatch, "x", "4×5", "3") { _ = try layer.forward(wide) }
-        expect(.shapeMismatch, "target", "4×5", "4×3") { _ = try MSE().forward(x, wide) }
-        expect(.shapeMismatch, "sample_weight", "4×5", "4×1") { _ = try MSE().forward(x, x, sampleWeight: wide) }
-        expect(.shapeMismatch, "grad_output", "4×5", "1×1") { _ = try MSE().backward(x, x, upstream: wide) }
-        expect(.shapeMismatch, "elements", "3", "2×2") {
+        expectError(.shapeMismatch, "x", "4×5", "3") { _ = try layer.forward(wide) }
+        expectError(.shapeMismatch, "target", "4×5", "4×3") { _ = try MSE().forward(x, wide) }
+        expectError(.shapeMismatch, "sample_weight", "4×5", "4×1") { _ = try MSE().forward(x, x, sampleWeight: wide) }
+        expectError(.shapeMismatch, "grad_output", "4×5", "1×1") { _ = try MSE().backward(x, x, upstream: wide) }
+        expectError(.shapeMismatch, "elements", "3", "2×2") {
             _ = try Matrix<Float>(rows: 2, columns: 2, elements: [1, 2, 3])
         }
-        expect(.shapeMismatch, "value", "4×5", "weight", "2×3") { try layer.parameters[0].setValue(wide) }
+        expectError(.shapeMismatch, "value", "4×5", "weight", "2×3") { try layer.parameters[0].setValue(wide) }
         let sgd = try SGD([layer])
         let trainer = try Trainer(layer: layer, sgd: sgd)
-        expect(.shapeMismatch, "y", "4×5", "4×2") { try trainer.step(x, wide) }
-        expect(.shapeMismatch, "validation_x", "4×5") {
+        expectError(.shapeMismatch, "y", "4×5", "4×2") { try trainer.step(x, wide) }
+        expectError(.shapeMismatch, "validation_x", "4×5") {
             try trainer.fit(x, Matrix(rows: 4, columns: 2), validation: (wide, wide))
         }
     }
 
     @Test func sizes() throws {
-        expect(.invalidArgument, "in_features", "0") { _ = try Linear<Float>(inputs: 0, outputs: 1) }
-        expect(.invalidArgument, "out_features", "-1") { _ = try Linear<Float>(inputs: 1, outputs: -1) }
-        expect(.invalidArgument, "0×3") { _ = try Matrix<Float>(rows: 0, columns: 3) }
-        expect(.outOfMemory) { _ = try Linear<Float>(inputs: .max, outputs: 2) }
-        expect(.invalidArgument, "2..<4", "0..<3") { _ = try x.columns(2..<4) }
+        expectError(.invalidArgument, "in_features", "0") { _ = try Linear<Float>(inputs: 0, outputs: 1) }
+        expectError(.invalidArgument, "out_features", "-1") { _ = try Linear<Float>(inputs: 1, outputs: -1) }
+        expectError(.invalidArgument, "0×3") { _ = try Matrix<Float>(rows: 0, columns: 3) }
+        expectError(.outOfMemory) { _ = try Linear<Float>(inputs: .max, outputs: 2) }
+        expectError(.invalidArgument, "2..<4", "0..<3") { _ = try x.columns(2..<4) }
     }
 
     @Test func states() throws {
         let context = Context<Float>()
         let gradOutput: Matrix<Float> = try random(4, 2, seed: 3)
-        expect(.invalidState) { try layer.backward(gradOutput, context: context) }
+        expectError(.invalidState) { try layer.backward(gradOutput, context: context) }
         _ = try layer.forward(x, context: context)
         let short: Matrix<Float> = try random(3, 2, seed: 3)
-        expect(.shapeMismatch, "3×2", "4×2") { try layer.backward(short, context: context) }
+        expectError(.shapeMismatch, "3×2", "4×2") { try layer.backward(short, context: context) }
         try layer.backward(gradOutput, context: context)
-        expect(.invalidState) { try layer.backward(gradOutput, context: context) }
+        expectError(.invalidState) { try layer.backward(gradOutput, context: context) }
     }
 
     @Test func options() throws {
         for lr in [-1, Double.nan, .infinity] {
-            expect(.invalidArgument, "lr") { _ = try SGD([layer], options: SGDOptions(lr: lr)) }
+            expectError(.invalidArgument, "lr") { _ = try SGD([layer], options: SGDOptions(lr: lr)) }
         }
         for momentum in [-0.5, Double.nan] {
-            expect(.invalidArgument, "momentum") { _ = try SGD([layer], options: SGDOptions(momentum: momentum)) }
+            expectError(.invalidArgument, "momentum") { _ = try SGD([layer], options: SGDOptions(momentum: momentum)) }
         }
-        expect(.invalidArgument, "dampening") { _ = try SGD([layer], options: SGDOptions(dampening: .nan)) }
-        expect(.invalidArgument, "weight_decay") { _ = try SGD([layer], options: SGDOptions(weightDecay: -1)) }
-        expect(.invalidArgument, "nesterov") { _ = try SGD([layer], options: SGDOptions(nesterov: true)) }
-        expect(.invalidArgument, "nesterov") {
+        expectError(.invalidArgument, "dampening") { _ = try SGD([layer], options: SGDOptions(dampening: .nan)) }
+        expectError(.invalidArgument, "weight_decay") { _ = try SGD([layer], options: SGDOptions(weightDecay: -1)) }
+        expectError(.invalidArgument, "nesterov") { _ = try SGD([layer], options: SGDOptions(nesterov: true)) }
+        expectError(.invalidArgument, "nesterov") {
             _ = try SGD([layer], options: SGDOptions(momentum: 0.9, dampening: 0.1, nesterov: true))
         }
-        expect(.invalidArgument, "layers") { _ = try SGD<Float>([]) }
-        expect(.invalidArgument, "layers[1]") { _ = try SGD([layer, layer]) }
+        expectError(.invalidArgument, "layers") { _ = try SGD<Float>([]) }
+        expectError(.invalidArgument, "layers[1]") { _ = try SGD([layer, layer]) }
         let sgd = try SGD([layer])
-        expect(.invalidArgument, "layers[0]") { try sgd.addGroup([layer]) }
-        expect(.invalidArgument, "group", "1") { try sgd.setOptions(SGDOptions(), group: 1) }
-        expect(.invalidArgument, "sgd") { _ = try Trainer(layer: Linear(inputs: 3, outputs: 2), sgd: sgd) }
-        expect(.invalidArgument, "none") { _ = try Trainer(layer: layer, mse: MSE(reduction: .none), sgd: sgd) }
+        expectError(.invalidArgument, "layers[0]") { try sgd.addGroup([layer]) }
+        expectError(.invalidArgument, "group", "1") { try sgd.setOptions(SGDOptions(), group: 1) }
+        expectError(.invalidArgument, "sgd") { _ = try Trainer(layer: Linear(inputs: 3, outputs: 2), sgd: sgd) }
+        expectError(.invalidArgument, "none") { _ = try Trainer(layer: layer, mse: MSE(reduction: .none), sgd: sgd) }
         let trainer = try Trainer(layer: layer, sgd: sgd)
         let y: Matrix<Float> = try random(4, 2, seed: 5)
         for (options, word) in [
@@ -146,7 +131,7 @@ import Testing
             (FitOptions(patience: -1), "patience"), (FitOptions(patience: 1), "patience"),
             (FitOptions(minDelta: .nan), "min_delta"),
         ] {
-            expect(.invalidArgument, word) { try trainer.fit(x, y, options: options) }
+            expectError(.invalidArgument, word) { try trainer.fit(x, y, options: options) }
         }
     }
 
@@ -155,7 +140,7 @@ import Testing
         for (weights, word) in [
             ([1, -1, 1, 1], "sample_weight[1]"), ([1, 1, .nan, 1], "sample_weight[2]"), ([0, 0, 0, 0], "zeros"),
         ] as [([Float], String)] {
-            expect(.invalidArgument, word) {
+            expectError(.invalidArgument, word) {
                 _ = try MSE().forward(x, y, sampleWeight: Matrix(rows: 4, columns: 1, elements: weights))
             }
         }

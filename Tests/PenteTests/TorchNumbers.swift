@@ -20,15 +20,25 @@ struct TorchNumbers: Sendable {
         let bias: Bool
     }
 
+    /// A layer of a chain.
+    struct Entry: Decodable, Sendable {
+        let type: String
+        let n, p: Int?
+        let bias: Bool?
+        let negative_slope: Double?
+        let layers: [Entry]?
+    }
+
     struct Case: Decodable, Sendable, CustomStringConvertible {
         let kind, name: String
         let q, n, p, steps, count: Int?
         let bias, weighted: Bool?
-        let reduction, dtype, seed: String?
+        let reduction, dtype, seed, function: String?
         let groups: [Group]?
         let layers: [LayerShape]?
+        let architecture: [Entry]?
         let lr: [Double]?
-        let momentum, dampening, weight_decay: Double?
+        let momentum, dampening, weight_decay, negative_slope: Double?
         let nesterov, maximize: Bool?
 
         var description: String { name }
@@ -102,32 +112,4 @@ struct TorchNumbers: Sendable {
         return try Matrix(
             rows: rows, columns: columns, elements: Array(all[step * rows * columns..<(step + 1) * rows * columns]))
     }
-}
-
-extension Matrix {
-    /// The largest difference, as a part of the largest number.
-    func relativeDifference(_ other: Matrix) -> Double {
-        let scale = other.elements.map { Double($0.magnitude) }.max() ?? 0
-        let difference = zip(elements, other.elements).map { Double(($0 - $1).magnitude) }.max() ?? 0
-        return difference == 0 ? 0 : difference / scale
-    }
-
-    /// Equal to the last bit, signs of zeros included.
-    func isIdentical(_ other: Matrix) -> Bool {
-        rows == other.rows && columns == other.columns
-            && zip(elements, other.elements).allSatisfy { $0 == $1 && $0.sign == $1.sign || $0.isNaN && $1.isNaN }
-    }
-}
-
-/// How far two ways of adding up the same numbers may be apart.
-func tolerance<Element: Scalar>(_: Element.Type) -> Double { Element.self == Float.self ? 1e-5 : 1e-12 }
-
-/// Numbers for tests, the same every time.
-func random<Element: Scalar>(_ rows: Int, _ columns: Int, seed: UInt64, as _: Element.Type = Element.self) throws
-    -> Matrix<Element>
-{
-    var generator = MersenneTwister(seed: seed)
-    return try Matrix(
-        rows: rows, columns: columns,
-        elements: (0..<rows * columns).map { _ in generator.uniform(bound: 1, as: Element.self) })
 }

@@ -88,7 +88,7 @@ import Testing
                         let gradient: Matrix<Element> = try TorchNumbers.step(
                             item, "\(i)/\(parameter.name)_gradients", step, rows: parameter.rows,
                             columns: parameter.columns)
-                        parameter.gradients.copy(from: gradient.elements)
+                        parameter.gradients.update(from: gradient.elements, count: parameter.count)
                     }
                 }
                 try sgd.step()
@@ -133,5 +133,84 @@ import Testing
                 #expect(layer.weight.relativeDifference(weight) <= tolerance(Element.self), "step \(step)")
             }
         }
+    }
+
+    /// Element by element: where large numbers meet small ones, the largest says little of the others.
+    @Test(arguments: TorchNumbers.cases("activation"))
+    func activations(_ item: TorchNumbers.Case) throws {
+        if item.isFloat { try check(Float.self) } else { try check(Double.self) }
+        func check<Element: Scalar>(_: Element.Type) throws {
+            let layer = try Activation<Element>(activationFunction(item.function!, item.negative_slope))
+            let context = Context<Element>()
+            let y = try layer.forward(TorchNumbers.matrix(item, "x"), context: context)
+            let gradOutput: Matrix<Element> = try TorchNumbers.matrix(item, "grad_output")
+            let gradInput = try layer.backward(gradOutput, context: context)
+            let expected: [Element] = TorchNumbers.numbers(item, "output")
+            let expectedGradient: [Element] = TorchNumbers.numbers(item, "grad_x")
+            let limit = Element(tolerance(Element.self))
+            for (e, upstream) in gradOutput.elements.enumerated() {
+                let (ours, theirs) = (y.elements[e], expected[e])
+                #expect((ours - theirs).magnitude <= limit * theirs.magnitude + .leastNormalMagnitude, "output \(e)")
+                // 1 − y² and y(1 − y) cancel: near 0 they are as exact as y is beside 1.
+                let error = (gradInput.elements[e] - expectedGradient[e]).magnitude
+                #expect(error <= limit * upstream.magnitude, "grad_x \(e)")
+            }
+        }
+    }
+
+    @Test(arguments: TorchNumbers.cases("chain"))
+    func chains(_ item: TorchNumbers.Case) throws {
+        if item.isFloat { try check(Float.self) } else { try check(Double.self) }
+        func check<Element: Scalar>(_: Element.Type) throws {
+            let chain: Chain<Element> = try chain(item.architecture!)
+            chain.resetParameters(seed: item.seedNumber)
+            for parameter in chain.parameters {
+                try #require(TorchNumbers.has(item, "initial/" + parameter.name))
+                #expect(try parameter.value.isIdentical(TorchNumbers.matrix(item, "initial/" + parameter.name)))
+            }
+            let x: Matrix<Element> = try TorchNumbers.matrix(item, "x")
+            let y: Matrix<Element> = try TorchNumbers.matrix(item, "y")
+            let context = Context<Element>()
+            try expectClose(chain.forward(x, context: context), "output")
+            let gradInput = try chain.backward(TorchNumbers.matrix(item, "grad_output"), context: context)
+            try expectClose(gradInput, "grad_x")
+            for parameter in chain.parameters { try expectClose(parameter.gradient, "grad/" + parameter.name) }
+
+            let sgd = try SGD<Element>([chain], options: item.group.options(step: 0))
+            let trainer = try Trainer(layer: chain, sgd: sgd)
+            let losses: [Element] = TorchNumbers.numbers(item, "losses")
+            for step in 0..<item.steps! {
+                try sgd.setOptions(item.group.options(step: step))
+                let loss = try trainer.step(x, y)
+                #expect(abs(loss - Double(losses[step])) <= tolerance(Element.self) * abs(loss), "step \(step)")
+            }
+            for parameter in chain.parameters { try expectClose(parameter.value, "final/" + parameter.name) }
+        }
+        func expectClose<Element: Scalar>(_ matrix: Matrix<Element>, _ role: String) throws {
+            let difference = try matrix.relativeDifference(TorchNumbers.matrix(item, role))
+            #expect(difference <= tolerance(Element.self), "\(role)")
+        }
+    }
+
+    private func activationFunction(_ name: String, _ slope: Double?) -> ActivationFunction {
+        switch name {
+        case "relu": .relu
+        case "leaky_relu": .leakyReLU(negativeSlope: slope!)
+        case "tanh": .tanh
+        case "sigmoid": .sigmoid
+        case "softplus": .softplus
+        default: fatalError(name)
+        }
+    }
+
+    private func chain<Element: Scalar>(_ architecture: [TorchNumbers.Entry]) throws -> Chain<Element> {
+        try Chain(
+            architecture.map { entry in
+                switch entry.type {
+                case "linear": try Linear(inputs: entry.n!, outputs: entry.p!, bias: entry.bias!)
+                case "chain": try chain(entry.layers!)
+                default: try Activation(activationFunction(entry.type, entry.negative_slope))
+                }
+            })
     }
 }

@@ -5,21 +5,32 @@
 The file's metadata holds one string, "cases": a JSON list of objects. Each has a "kind", a "name" and its options; its
 tensors are called name + "/" + role. Seeds are decimal strings, since a double does not hold 64 bits.
 
-kind      options                        roles, with their shapes
-init      n p bias dtype seed            weight (p, n), bias (p)
-linear    q n p bias dtype               x (q, n), weight (p, n), bias (p), output (q, p), grad_output (q, p),
-                                         grad_x, grad_weight, grad_bias
-mse       q p reduction weighted dtype   prediction, target (q, p), sample_weight (q, 1), grad_output and loss (1, 1)
-                                         (both (q, p) for none), grad_prediction, grad_target
-sgd       steps dtype groups layers      for each layer i: i/weight (p, n), i/bias (p), the given gradients
-                                         i/weight_gradients (steps, p, n), i/bias_gradients (steps, p), and the
-                                         parameters after each step i/weights, i/biases, shaped likewise
-randperm  n seed count                   0, 1, ... count - 1 (n): successive permutations of one generator
-training  q n p bias dtype seed steps    x (q, n), y (q, p), losses (steps), and the parameters after each step
-          momentum ... (as in a group)   weights (steps, p, n), biases (steps, p); the layer starts as init's does
+kind        options                       roles, with their shapes
+init        n p bias dtype seed           weight (p, n), bias (p)
+linear      q n p bias dtype              x (q, n), weight (p, n), bias (p), output (q, p), grad_output (q, p),
+                                          grad_x, grad_weight, grad_bias
+mse         q p reduction weighted dtype  prediction, target (q, p), sample_weight (q, 1), grad_output and loss (1, 1)
+                                          (both (q, p) for none), grad_prediction, grad_target
+sgd         steps dtype groups layers     for each layer i: i/weight (p, n), i/bias (p), the given gradients
+                                          i/weight_gradients (steps, p, n), i/bias_gradients (steps, p), and the
+                                          parameters after each step i/weights, i/biases, shaped likewise
+randperm    n seed count                  0, 1, ... count - 1 (n): successive permutations of one generator
+training    q n p bias dtype seed steps   x (q, n), y (q, p), losses (steps), and the parameters after each step
+            momentum ... (as in a group)  weights (steps, p, n), biases (steps, p); the layer starts as init's does
+activation  q n dtype function            x, output, grad_output, grad_x (q, n)
+            negative_slope (of leaky_relu)
+chain       q n p dtype seed steps        x (q, n), y, grad_output, output (q, p), grad_x; of each parameter, by its
+            architecture momentum ...     name in torch.nn.Sequential, initial/0.weight, grad/0.weight (for grad_output)
+                                          and, after steps on x and y from the initial ones, final/0.weight; losses
+                                          (steps)
 
-A group's "lr" is a list, one number a step. init, sgd and randperm are to be met bit for bit; the others are rounded
-as MKL happened to on the machine that made them.
+A group's "lr" is a list, one number a step. An architecture is a list of layers: {"type": "linear", "n", "p", "bias"},
+{"type": "chain", "layers": a list like this one}, or {"type": a function, ...} with an activation's options. init, sgd,
+randperm and a chain's initial parameters are to be met bit for bit; the others are rounded as MKL happened to on the
+machine that made them.
+
+PyTorch's softplus is x itself above a threshold, of 20 unless told otherwise, where float64 still tells log(1 + e^x)
+from x. Here the threshold is 80: neither type does, and float32's e^80 is finite.
 """
 
 import json
@@ -239,10 +250,120 @@ def training():
                 q=q, n=n, p=p, bias=bias, dtype=dtype, seed=str(seed), steps=steps, **options)
 
 
+def function_module(function, negative_slope=None):
+    if function == "leaky_relu":
+        return torch.nn.LeakyReLU(negative_slope)
+    return {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid,
+            "softplus": lambda: torch.nn.Softplus(threshold=80)}[function]()
+
+
+def activation():
+    torch.manual_seed(4)
+    # Where e^x, e^-x or a square of either overflows, vanishes, or no longer changes a 1; and the kink.
+    magnitudes = [0.0, 1e-30, 1e-8, 1e-4, 0.3, 5.0, 9.1, 16.7, 19.9, 20.1, 37.0, 45.0, 79.9, 80.1, 88.8, 104.0, 710.0,
+                  746.0, 1e4, 1e30]
+    for dtype in DTYPES:
+        large = torch.tensor([sign * magnitude for magnitude in magnitudes for sign in (1, -1)], dtype=DTYPES[dtype])
+        for function, options in [("relu", {}), ("leaky_relu", {"negative_slope": 0.01}),
+                                  ("leaky_relu", {"negative_slope": -1.75}), ("tanh", {}), ("sigmoid", {}),
+                                  ("softplus", {})]:
+            module = function_module(function, **options)
+            label = "".join([function, *map(str, options.values())])
+            for shape, x in [("1x1", torch.randn(1, 1, dtype=DTYPES[dtype])),
+                             ("7x5", torch.randn(7, 5, dtype=DTYPES[dtype])),
+                             ("33x9", 4 * torch.randn(33, 9, dtype=DTYPES[dtype])),
+                             ("large", large.reshape(2, -1))]:
+                x = x.clone().requires_grad_()
+                output = module(x)
+                grad_output = torch.randn_like(output)
+                output.backward(grad_output)
+                add("activation", f"{label}/{shape}/{dtype}",
+                    {"x": x, "output": output, "grad_output": grad_output, "grad_x": x.grad},
+                    q=x.shape[0], n=x.shape[1], dtype=dtype, function=function, **options)
+
+
+def linear_entry(n, p, bias=True):
+    return {"type": "linear", "n": n, "p": p, "bias": bias}
+
+
+def chain_entry(*layers):
+    return {"type": "chain", "layers": list(layers)}
+
+
+RELU, TANH, SIGMOID, SOFTPLUS = ({"type": function} for function in ("relu", "tanh", "sigmoid", "softplus"))
+LEAKY_RELU = {"type": "leaky_relu", "negative_slope": 0.2}
+CHAINS = {
+    # q, seed, layers, options
+    "linear": (20, 0, [linear_entry(5, 4), linear_entry(4, 3)], {"lr": 0.05, "momentum": 0.9}),
+    "relu": (32, 1, [linear_entry(10, 16), RELU, linear_entry(16, 1)], {"lr": 0.05, "momentum": 0.9}),
+    "three": (25, 2**32 + 7, [linear_entry(20, 33), RELU, linear_entry(33, 17), SOFTPLUS, linear_entry(17, 4)],
+              {"lr": 0.02, "momentum": 0.9, "nesterov": True}),
+    "mixed": (17, 42, [linear_entry(4, 7), TANH, linear_entry(7, 5), SIGMOID, linear_entry(5, 3)],
+              {"lr": 0.2, "momentum": 0.8, "weight_decay": 0.01}),
+    "nobias": (13, 3, [linear_entry(9, 12, False), LEAKY_RELU, linear_entry(12, 4, False), SIGMOID],
+               {"lr": 0.3, "momentum": 0.5, "dampening": 0.1}),
+    "first": (9, 4, [TANH, linear_entry(6, 5, False), SOFTPLUS, TANH, linear_entry(5, 2)],
+              {"lr": 0.1, "momentum": 0.9}),
+    "nested": (29, 2**63 + 5,
+               [chain_entry(linear_entry(6, 8), LEAKY_RELU), linear_entry(8, 8, False),
+                chain_entry(SOFTPLUS, chain_entry(linear_entry(8, 3), TANH), linear_entry(3, 2))],
+               {"lr": 0.1, "momentum": 0.9}),
+    "rows": (1100, 5, [linear_entry(3, 5), TANH, linear_entry(5, 2)], {"lr": 0.1, "momentum": 0.9}),
+}
+
+
+def sequential(layers, dtype):
+    modules = []
+    for layer in layers:
+        layer = dict(layer)
+        kind = layer.pop("type")
+        if kind == "linear":
+            modules.append(torch.nn.Linear(layer["n"], layer["p"], layer["bias"], dtype=DTYPES[dtype]))
+        elif kind == "chain":
+            modules.append(sequential(layer["layers"], dtype))
+        else:
+            modules.append(function_module(kind, **layer))
+    return torch.nn.Sequential(*modules)
+
+
+def chain():
+    steps = 10
+    for dtype in DTYPES:
+        for label, (q, seed, layers, options) in CHAINS.items():
+            torch.manual_seed(seed)
+            module = sequential(layers, dtype)
+            sizes = [(part.in_features, part.out_features) for part in module.modules()
+                     if isinstance(part, torch.nn.Linear)]
+            n, p = sizes[0][0], sizes[-1][1]
+            x = torch.randn(q, n, dtype=DTYPES[dtype], requires_grad=True)
+            y = torch.randn(q, p, dtype=DTYPES[dtype])
+            grad_output = torch.randn(q, p, dtype=DTYPES[dtype])
+            roles = {"x": x.detach(), "y": y, "grad_output": grad_output}
+            roles |= {f"initial/{name}": value.detach().clone() for name, value in module.named_parameters()}
+            roles["output"] = module(x)
+            roles["output"].backward(grad_output)
+            roles["grad_x"] = x.grad
+            roles |= {f"grad/{name}": value.grad.clone() for name, value in module.named_parameters()}
+            options = complete(options)
+            sgd = optimizer([(list(module.parameters()), options)])
+            losses = []
+            for _ in range(steps):
+                sgd.zero_grad()
+                loss = F.mse_loss(module(x.detach()), y)
+                loss.backward()
+                sgd.step()
+                losses.append(loss.detach())
+            roles["losses"] = torch.stack(losses)
+            roles |= {f"final/{name}": value for name, value in module.named_parameters()}
+            options["lr"] = options["lr"][:steps]
+            add("chain", f"{label}/{dtype}", roles, q=q, n=n, p=p, dtype=dtype, seed=str(seed), architecture=layers,
+                steps=steps, **options)
+
+
 if __name__ == "__main__":
     # Without FMA, PyTorch's kernels round twice where Pente, and PyTorch elsewhere, rounds once.
     assert torch.backends.cpu.get_cpu_capability() != "DEFAULT", "this processor has no FMA"
-    for make in (initial_weights, linear, mse, sgd, randperm, training):
+    for make in (initial_weights, linear, mse, sgd, randperm, training, activation, chain):
         make()
     OUTPUT.parent.mkdir(exist_ok=True)
     save_file(tensors, OUTPUT, metadata={"cases": json.dumps(cases)})
