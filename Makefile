@@ -2,7 +2,7 @@
 # make run    trains on real data from C, Python and Swift, and compares
 # make test   all tests: Swift, C, Python
 # make bench  times a step, beside PyTorch if it is there
-# What is missing on the machine (see tools/setup.sh) is installed first; everything that is made goes to build/ and .build*/.
+# What is missing on the machine (see tools/setup.sh) is installed first; what is made goes to build/ and .build*/.
 
 VERSION := $(shell awk '/define PENTE_VERSION_(MAJOR|MINOR|PATCH)/ {printf "%s%s", dot, $$3; dot="."}' include/pente.h)
 SONAME  := libpente.so.$(firstword $(subst ., ,$(VERSION)))
@@ -17,7 +17,7 @@ WARNINGS := -Wall -Wextra -Wpedantic -Werror
 EXAMPLE  := -Iinclude $(CFLAGS) $(WARNINGS) -ffp-contract=off
 LINK     := -Lbuild/lib -lpente -Wl,-rpath,'$$ORIGIN/../lib'
 
-.PHONY: all lib run bench test test-swift test-library test-c test-levels test-python test-readme judges clean
+.PHONY: all lib run bench test test-swift test-library test-c test-levels test-python test-docs test-readme judges clean
 all: lib
 lib: $(LIBRARY)
 
@@ -47,8 +47,8 @@ build/venv/stamp: build/setup.stamp tools/requirements.txt
 	$(PYTHON) -m pip install --quiet --upgrade -r tools/requirements.txt
 	touch $@
 
-build/venv/pente.stamp: build/venv/stamp $(LIBRARY) $(shell find bindings/python/pente bindings/python/extension -type f -name '*.[chip]*') \
-    bindings/python/setup.py bindings/python/pyproject.toml
+build/venv/pente.stamp: build/venv/stamp $(LIBRARY) \
+    $(shell find bindings/python/pente bindings/python/extension -type f -name '*.[chip]*') bindings/python/setup.py bindings/python/pyproject.toml
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall bindings/python
 	touch $@
 
@@ -73,7 +73,7 @@ build/bin/%-swift: $(SOURCES) $(wildcard bindings/swift/*/*.swift) | build/setup
 	$(SWIFT) build -c release --product $*-swift
 	cp .build/release/$*-swift $@
 
-run: build/bin/train-c build/bin/train-swift build/venv/pente.stamp
+run: $(foreach program,train digits,build/bin/$(program)-c build/bin/$(program)-swift) build/venv/pente.stamp
 	$(PYTHON) tools/run_examples.py
 
 # A step's time from C and Python beside PyTorch's, if `make judges` has installed it.
@@ -86,7 +86,7 @@ bench: build/bin/bench-step build/venv/pente.stamp
 
 # ---- Tests ----------------------------------------------------------------------------------------------------------
 
-test: test-library test-swift test-c test-levels test-python test-readme
+test: test-library test-swift test-c test-levels test-python test-docs test-readme
 	@echo "all tests passed"
 
 test-swift: | build/setup.stamp
@@ -97,36 +97,54 @@ test-library: $(LIBRARY)
 	Tests/PenteCTests/check_header.sh
 	tools/check_levels.sh .build-embedded/release/libpente.so
 
-VALGRIND := valgrind --quiet --fair-sched=try --leak-check=full --errors-for-leak-kinds=definite,possible --error-exitcode=9
-C_TESTS  := arguments overlap linear mse sgd trainer fit callbacks gradcheck limits allocation threads fork bits
-C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c)
-C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c special_cases.c)
+VALGRIND := valgrind --quiet --fair-sched=try --leak-check=full --errors-for-leak-kinds=definite,possible \
+            --error-exitcode=9
+C_TESTS  := arguments overlap linear activation scaler chain chain_structure chain_sharing custom custom_failures \
+            custom_calls mse sgd trainer fit callbacks gradcheck files resume bad_files file_errors limits allocation \
+            allocation_layers threads threads_chain fork bits
+C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c layers.c files.c)
+C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c edits.c special_cases.c)
+C_MEMORY := Tests/PenteCTests/allocator.c
 
-build/tests/test_%: Tests/PenteCTests/test_%.c $(C_COMMON) $(C_CASES) $(wildcard Tests/PenteCTests/*.h) $(LIBRARY) | build/setup-test.stamp
+build/tests/test_%: Tests/PenteCTests/test_%.c $(C_COMMON) $(C_CASES) $(C_MEMORY) $(wildcard Tests/PenteCTests/*.h) \
+    $(LIBRARY) | build/setup-test.stamp
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) $(if $(filter arguments,$*),$(C_CASES)) -o $@ \
-	    $(LINK) -lcmocka -lpthread -lm
+	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) $(if $(filter arguments,$*),$(C_CASES)) \
+	    $(if $(filter allocation%,$*),$(C_MEMORY)) -o $@ $(LINK) -lcmocka -lpthread -lm
 
-test-c: $(addprefix build/tests/test_,$(C_TESTS)) $(foreach l,c cpp,build/bin/loop-$l build/bin/train-$l)
+test-c: $(addprefix build/tests/test_,$(C_TESTS)) $(foreach p,loop train digits,build/bin/$p-c build/bin/$p-cpp)
 	for test in $(C_TESTS); do build/tests/test_$$test || exit 1; done
-	for test in $(filter-out allocation,$(C_TESTS)); do $(VALGRIND) build/tests/test_$$test || exit 1; done
+	for test in $(filter-out allocation%,$(C_TESTS)); do $(VALGRIND) build/tests/test_$$test || exit 1; done
 	for program in loop-c train-c loop-cpp train-cpp; do \
 	    $(VALGRIND) build/bin/$$program data/linnerud.csv 3 build/$$program.txt || exit 1; done
-	cmp build/loop-c.txt build/loop-cpp.txt
-	cmp build/train-c.txt build/train-cpp.txt
+	for program in digits-c digits-cpp; do for dtype in float32 float64; do \
+	    $(VALGRIND) build/bin/$$program data/digits.csv $$dtype build/$$program-$$dtype.txt \
+	        build/$$program-$$dtype.safetensors 1 || exit 1; done; done
+	for example in loop train; do cmp build/$$example-c.txt build/$$example-cpp.txt || exit 1; done
+	for file in float32.txt float32.safetensors float64.txt float64.safetensors; do \
+	    cmp build/digits-c-$$file build/digits-cpp-$$file || exit 1; done
 
 # The same bits on this processor and on two older ones, without FMA and without AVX-512, as an emulator has them.
-test-levels: build/bin/train-c build/tests/test_bits build/tests/test_mse build/tests/test_sgd
+test-levels: build/bin/train-c build/bin/digits-c $(addprefix build/tests/test_,bits mse sgd activation)
 ifeq ($(shell uname -m),x86_64)
 	build/bin/train-c data/diabetes.csv 1 build/native.txt > /dev/null
+	build/bin/digits-c data/digits.csv float32 build/native-digits.txt build/native.safetensors 1 > /dev/null
 	for cpu in Nehalem Haswell; do \
 	    qemu-x86_64 -cpu $$cpu build/bin/train-c data/diabetes.csv 1 build/$$cpu.txt > /dev/null && \
-	    cmp build/native.txt build/$$cpu.txt && echo "test-levels: the same bits on $$cpu" || exit 1; done
-	for test in bits mse sgd; do qemu-x86_64 -cpu Nehalem build/tests/test_$$test || exit 1; done
+	    cmp build/native.txt build/$$cpu.txt && \
+	    qemu-x86_64 -cpu $$cpu build/bin/digits-c data/digits.csv float32 build/$$cpu-digits.txt \
+	        build/$$cpu.safetensors 1 > /dev/null && \
+	    cmp build/native-digits.txt build/$$cpu-digits.txt && cmp build/native.safetensors build/$$cpu.safetensors && \
+	    echo "test-levels: the same bits on $$cpu" || exit 1; done
+	for test in bits mse sgd activation; do qemu-x86_64 -cpu Nehalem build/tests/test_$$test || exit 1; done
 endif
 
 test-python: build/venv/pente.stamp
 	$(PYTHON) -m pytest bindings/python/tests
+
+# The derivations compute what they derive.
+test-docs: build/venv/pente.stamp
+	$(PYTHON) -m pytest -q -p no:cacheprovider -W error --doctest-glob='*.md' docs/gradients.md
 
 # What the README shows is what the tests run.
 test-readme:

@@ -20,7 +20,8 @@ try:
 except ImportError:
     torch = None
 
-SHAPES = [(1, 4, 1), (32, 10, 1), (32, 64, 8), (128, 64, 64), (1024, 256, 10)]
+# The rows of a batch, and a linear layer's widths; more widths are a chain of them with relu between.
+SHAPES = [(1, 4, 1), (32, 10, 1), (32, 64, 8), (128, 64, 64), (1024, 256, 10), (32, 64, 64, 32, 10)]
 ROUNDS = 9
 SECONDS = 0.05
 C_PROGRAM = Path(__file__).resolve().parents[1] / "build/bin/bench-step"
@@ -38,20 +39,26 @@ def time_call(call):
     return elapsed / calls * 1e6
 
 
-def c_step(q, n, p):
-    run = subprocess.run([C_PROGRAM, *map(str, (q, n, p, SECONDS))], check=True, capture_output=True, text=True)
+def c_step(shape):
+    run = subprocess.run([C_PROGRAM, *map(str, (SECONDS, *shape))], check=True, capture_output=True, text=True)
     return float(run.stdout)
 
 
-def pente_step(x, y):
-    layer = pente.Linear(x.shape[1], y.shape[1], seed=0)
+def network(widths, linear, relu, chain):
+    """The layers, made and put together by the functions given."""
+    linears = [linear(n, p) for n, p in zip(widths, widths[1:])]
+    return chain(*[layer for each in linears for layer in (each, relu())][:-1]) if len(linears) > 1 else linears[0]
+
+
+def pente_step(x, y, widths):
+    layer = network(widths, pente.Linear, pente.ReLU, pente.Chain)
     trainer = pente.Trainer(layer, pente.SGD(layer), pente.MSELoss())
     return lambda: trainer.step(x, y)
 
 
-def torch_step(x, y):
+def torch_step(x, y, widths):
     x, y = torch.from_numpy(x), torch.from_numpy(y)
-    layer = torch.nn.Linear(x.shape[1], y.shape[1])
+    layer = network(widths, torch.nn.Linear, torch.nn.ReLU, torch.nn.Sequential)
     mse = torch.nn.MSELoss()
     sgd = torch.optim.SGD(layer.parameters(), lr=1e-3)
 
@@ -68,15 +75,19 @@ def main():
         torch.set_num_threads(1)
     else:
         print("PyTorch is not here: make judges installs it", file=sys.stderr)
-    print(f"{'q x n -> p':16} {'C, us':>9} {'Python, us':>11} {'PyTorch, us':>12} {'PyTorch / Python':>17}")
+    print(f"{'q x n -> p':24} {'C, us':>9} {'Python, us':>11} {'PyTorch, us':>12} {'PyTorch / Python':>17}")
     random = np.random.default_rng(0)
-    for q, n, p in SHAPES:
-        x, y = random.random((q, n), np.float32), random.random((q, p), np.float32)
-        ours, theirs = pente_step(x, y), torch_step(x, y) if torch else None
-        rounds = [(c_step(q, n, p), time_call(ours), time_call(theirs) if torch else float("nan")) for _ in range(ROUNDS)]
+    for shape in SHAPES:
+        q, *widths = shape
+        x, y = random.random((q, widths[0]), np.float32), random.random((q, widths[-1]), np.float32)
+        ours, theirs = pente_step(x, y, widths), torch_step(x, y, widths) if torch else None
+        rounds = [
+            (c_step(shape), time_call(ours), time_call(theirs) if torch else float("nan")) for _ in range(ROUNDS)
+        ]
         c, python, peer = (statistics.median(column) for column in zip(*rounds))
         ratio = statistics.median(peer / python for _, python, peer in rounds)
-        print(f"{f'{q} x {n} -> {p}':16} {c:9.2f} {python:11.2f} {peer:12.1f} {ratio:17.1f}")
+        label = f"{q} x {' -> '.join(map(str, widths))}"
+        print(f"{label:24} {c:9.2f} {python:11.2f} {peer:12.1f} {ratio:17.1f}")
 
 
 main()

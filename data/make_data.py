@@ -1,4 +1,4 @@
-"""Writes diabetes.csv and linnerud.csv beside itself, from scikit-learn's copies: raw values, targets last.
+"""Writes diabetes.csv, linnerud.csv and digits.csv beside itself, from scikit-learn's copies: raw values, targets last.
 
     python data/make_data.py        # needs scikit-learn
 """
@@ -6,7 +6,7 @@
 import csv
 from pathlib import Path
 
-from sklearn.datasets import load_diabetes, load_linnerud
+from sklearn.datasets import load_diabetes, load_digits, load_linnerud
 
 
 def write(name, header, features, targets):
@@ -24,3 +24,6 @@ write("diabetes.csv", [*diabetes.feature_names, "progression"], diabetes.data, d
 linnerud = load_linnerud()
 write("linnerud.csv", [name.lower() for name in linnerud.feature_names + linnerud.target_names],
       linnerud.data, linnerud.target)
+
+digits = load_digits()
+write("digits.csv", [*digits.feature_names, "digit"], digits.data, digits.target.reshape(-1, 1))

@@ -1,4 +1,4 @@
-"""Checks that each code block of the README stands, line by line, in a file that the tests compile or run."""
+"""Checks that each code block of the README stands, line by line, in an example that the tests compile or run."""
 
 import re
 import sys
@@ -6,27 +6,34 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {"c": ["bindings/c/loop.c"], "python": ["bindings/python/examples/loop.py"], "swift": ["bindings/swift/loop/main.swift"]}
+EXAMPLES = {
+    "c": ["bindings/c/loop.c", "bindings/c/digits.c"],
+    "python": ["bindings/python/examples/loop.py", "bindings/python/examples/digits.py"],
+    "swift": ["bindings/swift/loop/main.swift", "bindings/swift/digits/main.swift"],
+}
 
 
-def shown(path):
-    """What a file marks as the README's, without its indentation."""
-    match = re.search(r"README: begin.*?\n(.*?)\n[^\n]*README: end", (ROOT / path).read_text(), re.DOTALL)
-    return textwrap.dedent(match.group(1))
+def stands_in(path, block):
+    """Whether the block's lines stand in the file one after another, all indented alike or not at all."""
+    lines, wanted = (ROOT / path).read_text().splitlines(), block.splitlines()
+    windows = (lines[i : i + len(wanted)] for i in range(len(lines) - len(wanted) + 1))
+    return any(textwrap.dedent("\n".join(window)) == block for window in windows)
 
 
 def main():
     blocks = re.findall(r"^```(\w+)\n(.*?)\n```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    found = 0
+    shown = set()
     for language, block in blocks:
-        if language not in FILES:
+        if language not in EXAMPLES:
             continue
-        if not any(block.strip() == shown(path).strip() for path in FILES[language]):
-            sys.exit(f"check_readme: the {language} block is not what {FILES[language][0]} has:\n{block}")
-        found += 1
-    if found != len(FILES):
-        sys.exit(f"check_readme: {found} blocks instead of {len(FILES)}")
-    print(f"check_readme: {found} blocks are the examples'")
+        found = [path for path in EXAMPLES[language] if stands_in(path, block)]
+        if not found:
+            sys.exit(f"check_readme: this {language} block is in none of {', '.join(EXAMPLES[language])}:\n{block}")
+        shown.update(found)
+    missing = [path for paths in EXAMPLES.values() for path in paths if path not in shown]
+    if missing:
+        sys.exit(f"check_readme: the README shows nothing of {', '.join(missing)}")
+    print(f"check_readme: the README shows {len(shown)} examples as they are")
 
 
 main()

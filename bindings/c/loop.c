@@ -23,8 +23,6 @@ typedef struct model {
     pente_context *context;
     pente_mse *mse;
     pente_sgd *sgd;
-    pente_matrix weight; /* views of the layer's own memory */
-    pente_matrix bias;
 } model;
 
 static pente_status model_new(model *m, int64_t features, int64_t targets) {
@@ -34,9 +32,7 @@ static pente_status model_new(model *m, int64_t features, int64_t targets) {
     TRY(pente_linear_new(features, targets, NULL, &m->layer)); /* float32, with bias, seed 0 */
     TRY(pente_context_new(m->layer, &m->context));
     TRY(pente_mse_new(NULL, &m->mse));
-    TRY(pente_sgd_new(&m->layer, 1, &options, &m->sgd));
-    TRY(pente_layer_parameter_view(m->layer, "weight", &m->weight));
-    return pente_layer_parameter_view(m->layer, "bias", &m->bias);
+    return pente_sgd_new(&m->layer, 1, &options, &m->sgd);
 }
 
 static void model_free(model *m) {
@@ -75,8 +71,9 @@ int main(int argc, char **argv) {
     table data;
     if (table_read(&data, argv[1], strtoll(argv[2], NULL, 10)) != 0) return 1;
 
-    model m = {NULL, NULL, NULL, NULL, {NULL, 0, 0, 0, 0}, {NULL, 0, 0, 0, 0}};
+    model m = {NULL, NULL, NULL, NULL};
     double losses[EPOCHS];
+    const series measured = {"loss", losses, EPOCHS};
     int result = 1;
     float *scratch = (float *)malloc((size_t)(2 * data.rows * data.targets) * sizeof(float));
     if (scratch == NULL) {
@@ -87,7 +84,7 @@ int main(int argc, char **argv) {
         if (status != PENTE_OK)
             fprintf(stderr, "%s: %s: %s\n", argv[0], pente_status_name(status), pente_last_error());
         else
-            result = argc == 4 && result_write(argv[3], losses, EPOCHS, &m.weight, &m.bias) != 0;
+            result = argc == 4 && result_write(argv[3], &measured, 1, m.layer) != 0;
     }
     free(scratch);
     model_free(&m);

@@ -74,6 +74,34 @@ static int standardise(const char *path, double *values, int64_t rows, int64_t c
     return 0;
 }
 
+int numbers_read(numbers *n, const char *path) {
+    size_t size;
+    char *text = read_file(path, &size);
+    if (text == NULL) return -1;
+
+    int64_t lines = 1;
+    const char *at = text;
+    n->columns = 1;
+    for (; *at != '\0' && *at != '\n'; at++) n->columns += *at == ',';
+    if (*at == '\n') at++;
+    for (const char *c = at; *c != '\0'; c++) lines += *c == '\n';
+
+    int result = -1;
+    n->values = (double *)malloc((size_t)(lines * n->columns) * sizeof(double));
+    if (n->values == NULL)
+        perror(path);
+    else
+        result = parse(path, at, text + size, n->columns, n->values, &n->rows);
+    if (result != 0) numbers_free(n);
+    free(text);
+    return result;
+}
+
+void numbers_free(numbers *n) {
+    free(n->values);
+    n->values = NULL;
+}
+
 /* Splits the values into features and targets. */
 static int split(const double *values, table *t) {
     t->x = (float *)malloc((size_t)(t->rows * t->features) * sizeof(float));
@@ -91,31 +119,18 @@ static int split(const double *values, table *t) {
 }
 
 int table_read(table *t, const char *path, int64_t targets) {
-    size_t size;
-    char *text = read_file(path, &size);
-    if (text == NULL) return -1;
-
-    int64_t columns = 1, lines = 1;
-    const char *at = text;
-    for (; *at != '\0' && *at != '\n'; at++) columns += *at == ',';
-    if (*at == '\n') at++;
-    for (const char *c = at; *c != '\0'; c++) lines += *c == '\n';
+    numbers n;
+    if (numbers_read(&n, path) != 0) return -1;
 
     int result = -1;
-    double *values = NULL;
-    t->x = t->y = NULL;
-    if (targets < 1 || targets >= columns) {
+    t->rows = n.rows;
+    t->features = n.columns - targets;
+    t->targets = targets;
+    if (targets < 1 || targets >= n.columns)
         fail(path, 1, "there must be at least one target, and a feature before it");
-    } else if ((values = (double *)malloc((size_t)(lines * columns) * sizeof(double))) == NULL) {
-        perror(path);
-    } else if (parse(path, at, text + size, columns, values, &t->rows) == 0 &&
-               standardise(path, values, t->rows, columns) == 0) {
-        t->features = columns - targets;
-        t->targets = targets;
-        result = split(values, t);
-    }
-    free(values);
-    free(text);
+    else if (standardise(path, n.values, n.rows, n.columns) == 0)
+        result = split(n.values, t);
+    numbers_free(&n);
     return result;
 }
 
@@ -125,23 +140,43 @@ void table_free(table *t) {
     t->x = t->y = NULL;
 }
 
-int result_write(const char *path, const double *losses, int64_t epochs, const pente_matrix *weight,
-                 const pente_matrix *bias) {
+static pente_status parameters_write(FILE *file, const pente_layer *layer) {
+    pente_layer_info info = PENTE_LAYER_INFO_INIT;
+    pente_status status = pente_layer_get_info(layer, &info);
+    for (int64_t k = 0; status == PENTE_OK && k < info.parameter_count; k++) {
+        char name[256];
+        pente_matrix p;
+        status = pente_layer_parameter_name(layer, k, name, sizeof name);
+        if (status == PENTE_OK) status = pente_layer_parameter_view(layer, name, &p);
+        if (status != PENTE_OK) break;
+        for (int64_t i = 0; i < p.rows; i++) {
+            for (int64_t j = 0; j < p.columns; j++) {
+                int64_t at = i * p.row_stride + j;
+                fprintf(file, "%s %" PRId64 " %" PRId64 " ", name, i, j);
+                if (p.dtype == PENTE_FLOAT32)
+                    fprintf(file, "%.9g\n", (double)((const float *)p.data)[at]);
+                else
+                    fprintf(file, "%.17g\n", ((const double *)p.data)[at]);
+            }
+        }
+    }
+    return status;
+}
+
+int result_write(const char *path, const series *measured, int64_t count, const pente_layer *layer) {
     FILE *file = fopen(path, "w");
     if (file == NULL) {
         perror(path);
         return -1;
     }
-    const float *w = (const float *)weight->data, *b = (const float *)bias->data;
-    for (int64_t i = 0; i < epochs; i++) fprintf(file, "loss %" PRId64 " %.17g\n", i + 1, losses[i]);
-    for (int64_t i = 0; i < weight->rows; i++)
-        for (int64_t j = 0; j < weight->columns; j++)
-            fprintf(file, "weight %" PRId64 " %" PRId64 " %.9g\n", i, j, (double)w[i * weight->row_stride + j]);
-    for (int64_t j = 0; j < bias->columns; j++) fprintf(file, "bias %" PRId64 " %.9g\n", j, (double)b[j]);
+    for (const series *s = measured; s < measured + count; s++)
+        for (int64_t i = 0; i < s->count; i++) fprintf(file, "%s %" PRId64 " %.17g\n", s->name, i + 1, s->values[i]);
+    pente_status status = parameters_write(file, layer);
+    if (status != PENTE_OK) fprintf(stderr, "%s: %s: %s\n", path, pente_status_name(status), pente_last_error());
     int failed = ferror(file);
     if (fclose(file) != 0 || failed) {
         perror(path);
         return -1;
     }
-    return 0;
+    return status == PENTE_OK ? 0 : -1;
 }

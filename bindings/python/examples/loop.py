@@ -30,7 +30,7 @@ def main(path, targets, result=None):
     # README: end
 
     if result:
-        table.write_result(result, losses, layer.weight, layer.bias)
+        table.write_result(result, layer, loss=losses)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main(path, targets, result=None):
     trainer = pente.Trainer(layer, pente.SGD([layer], lr=0.01, momentum=0.9), pente.MSELoss())
     history = trainer.fit(x, y, epochs=200, batch_size=32, shuffle=True, seed=0, on_epoch=show)
     if result:
-        table.write_result(result, history.training_losses, layer.weight, layer.bias)
+        table.write_result(result, layer, loss=history.training_losses)
 
 
 if __name__ == "__main__":

@@ -26,5 +26,5 @@ runProgram { table, resultPath in
     }
     // README: end
 
-    if let resultPath { try writeResult(path: resultPath, losses: losses, layer: layer) }
+    if let resultPath { try writeResult(path: resultPath, measured: ["loss": losses], layer: layer) }
 }

@@ -1,30 +1,40 @@
 import Foundation
 import Pente
 
+/// What is wrong with a file.
+public struct Malformed: Error, CustomStringConvertible {
+    public let description: String
+
+    public init(_ description: String) { self.description = description }
+}
+
+/// The numbers of a CSV file, row by row, without its header.
+public func readRows(path: String) throws -> [[Double]] {
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    let lines = text.split(whereSeparator: \.isNewline)
+    let columns = lines.first?.split(separator: ",", omittingEmptySubsequences: false).count ?? 0
+    let rows = try lines.enumerated().dropFirst().map { number, line in
+        let row = line.split(separator: ",", omittingEmptySubsequences: false).compactMap { Double($0) }
+        guard row.count == columns, row.allSatisfy(\.isFinite) else {
+            throw Malformed("\(path):\(number + 1): \(columns) numbers were expected")
+        }
+        return row
+    }
+    if rows.isEmpty { throw Malformed("\(path):2: no rows") }
+    return rows
+}
+
 /// Standardised features and targets of a CSV file: every column has mean 0 and variance 1.
 public struct Table {
     public let x: Matrix<Float>
     public let y: Matrix<Float>
 
-    public struct Malformed: Error, CustomStringConvertible {
-        public let description: String
-    }
-
-    /// Reads a header line and then lines of numbers, whose last `targets` columns are the targets.
+    /// The last `targets` columns are the targets.
     public init(path: String, targets: Int) throws {
-        let text = try String(contentsOfFile: path, encoding: .utf8)
-        let lines = text.split(whereSeparator: \.isNewline)
-        let columns = lines.first?.split(separator: ",", omittingEmptySubsequences: false).count ?? 0
+        var rows = try readRows(path: path)
+        let columns = rows[0].count
         guard targets >= 1, targets < columns else {
-            throw Malformed(description: "\(path):1: there must be at least one target, and a feature before it")
-        }
-        var rows: [[Double]] = []
-        for (number, line) in lines.enumerated().dropFirst() {
-            let row = line.split(separator: ",", omittingEmptySubsequences: false).compactMap { Double($0) }
-            guard row.count == columns, row.allSatisfy(\.isFinite) else {
-                throw Malformed(description: "\(path):\(number + 1): \(columns) numbers were expected")
-            }
-            rows.append(row)
+            throw Malformed("\(path):1: there must be at least one target, and a feature before it")
         }
         for column in 0..<columns { Table.standardise(&rows, column) }
         let features = columns - targets
@@ -45,32 +55,44 @@ public struct Table {
     }
 }
 
-/// Writes losses and parameters as text that reads back to the same bits.
-public func writeResult(path: String, losses: [Double], layer: Linear<Float>) throws {
+/// Writes lists of numbers and the layer's parameters as text that reads back to the same bits.
+public func writeResult<Element: Scalar>(
+    path: String, measured: KeyValuePairs<String, [Double]>, layer: Layer<Element>
+) throws {
+    let format = Element.self == Float.self ? "%.9g" : "%.17g"
     var text = ""
-    for (i, loss) in losses.enumerated() { text += "loss \(i + 1) \(String(format: "%.17g", loss))\n" }
-    let weight = layer.weight
-    for i in 0..<weight.rows {
-        for j in 0..<weight.columns { text += "weight \(i) \(j) \(String(format: "%.9g", weight[i, j]))\n" }
+    for (name, values) in measured {
+        for (i, value) in values.enumerated() { text += "\(name) \(i + 1) \(String(format: "%.17g", value))\n" }
     }
-    if let bias = layer.bias {
-        for j in 0..<bias.columns { text += "bias \(j) \(String(format: "%.9g", bias[0, j]))\n" }
+    for parameter in layer.parameters {
+        let value = parameter.value
+        for i in 0..<value.rows {
+            for j in 0..<value.columns {
+                text += "\(parameter.name) \(i) \(j) \(String(format: format, Double(value[i, j])))\n"
+            }
+        }
     }
-    try text.write(toFile: path, atomically: true, encoding: .utf8)
+    try text.write(toFile: path, atomically: false, encoding: .utf8)
 }
 
 /// Runs a program's body on its arguments, DATA.csv TARGET_COUNT [RESULT_FILE], and says what goes wrong.
 public func runProgram(_ body: (Table, _ resultPath: String?) throws -> Void) -> Never {
-    let arguments = CommandLine.arguments
-    guard (3...4).contains(arguments.count), let targets = Int(arguments[2]) else {
-        fail("usage: \(arguments[0]) DATA.csv TARGET_COUNT [RESULT_FILE]", status: 2)
+    runProgram(usage: "DATA.csv TARGET_COUNT [RESULT_FILE]") { arguments in
+        guard (2...3).contains(arguments.count), let targets = Int(arguments[1]) else { return false }
+        try body(Table(path: arguments[0], targets: targets), arguments.count == 3 ? arguments[2] : nil)
+        return true
     }
+}
+
+/// Runs a program's body, which returns false if the arguments are not as they should be, and says what goes wrong.
+public func runProgram(usage: String, _ body: (_ arguments: [String]) throws -> Bool) -> Never {
+    let program = CommandLine.arguments[0]
     do {
-        try body(Table(path: arguments[1], targets: targets), arguments.count == 4 ? arguments[3] : nil)
+        if try body(Array(CommandLine.arguments.dropFirst())) { exit(0) }
     } catch {
-        fail("\(arguments[0]): \(error)", status: 1)
+        fail("\(program): \(error)", status: 1)
     }
-    exit(0)
+    fail("usage: \(program) \(usage)", status: 2)
 }
 
 private func fail(_ message: String, status: Int32) -> Never {

@@ -12,5 +12,5 @@ runProgram { table, resultPath in
         show(epoch: epoch.epoch, of: epoch.epochs, loss: epoch.trainingLoss)
         return false
     }
-    if let resultPath { try writeResult(path: resultPath, losses: report.trainingLosses, layer: layer) }
+    if let resultPath { try writeResult(path: resultPath, measured: ["loss": report.trainingLosses], layer: layer) }
 }
