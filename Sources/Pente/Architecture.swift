@@ -26,9 +26,7 @@ extension Architecture {
         if depth > Chain<Float>.deepest + 1 { throw json.fail("layers nest too deep") }
         var fields = Fields()
         try json.beginObject()
-        var isFirst = true
-        while let key = try json.nextKey(isFirst: isFirst) {
-            isFirst = false
+        while let key = try json.nextKey() {
             if key == "type" {
                 fields.type = try json.string()
             } else if key == "in_features" {
@@ -56,7 +54,7 @@ extension Architecture {
     private static func layers(from json: inout JSONReader, depth: Int) throws(PenteError) -> [Architecture] {
         var layers: [Architecture] = []
         try json.beginArray()
-        while try json.nextElement(isFirst: layers.isEmpty) {
+        while try json.nextElement() {
             layers.append(try Architecture(from: &json, depth: depth + 1))
         }
         return layers

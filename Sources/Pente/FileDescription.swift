@@ -70,10 +70,8 @@ struct FileDescription {
     private init(from json: inout JSONReader) throws(PenteError) {
         var architecture: Architecture?
         var isFloat64: Bool?
-        var isFirst = true
         try json.beginObject()
-        while let key = try json.nextKey(isFirst: isFirst) {
-            isFirst = false
+        while let key = try json.nextKey() {
             if key == "dtype" {
                 let dtype = try json.string()
                 isFloat64 = dtype == "float64"
@@ -116,15 +114,13 @@ struct SavedOptimizer {
     }
 
     init(from json: inout JSONReader) throws(PenteError) {
-        var isFirst = true
         try json.beginObject()
-        while let key = try json.nextKey(isFirst: isFirst) {
-            isFirst = false
+        while let key = try json.nextKey() {
             if key == "step_count" {
                 stepCount = try json.integer()
             } else if key == "groups" {
                 try json.beginArray()
-                while try json.nextElement(isFirst: groups.isEmpty) { groups.append(try Group(from: &json)) }
+                while try json.nextElement() { groups.append(try Group(from: &json)) }
             } else {
                 throw json.fail("the optimizer has an unknown entry")
             }
@@ -148,10 +144,8 @@ extension SavedOptimizer.Group {
     }
 
     init(from json: inout JSONReader) throws(PenteError) {
-        var isFirst = true
         try json.beginObject()
-        while let key = try json.nextKey(isFirst: isFirst) {
-            isFirst = false
+        while let key = try json.nextKey() {
             if key == "lr" {
                 options.lr = try json.number()
             } else if key == "momentum" {
@@ -166,7 +160,7 @@ extension SavedOptimizer.Group {
                 options.maximize = try json.bool()
             } else if key == "parameters" {
                 try json.beginArray()
-                while try json.nextElement(isFirst: parameters.isEmpty) { parameters.append(try json.string().whole) }
+                while try json.nextElement() { parameters.append(try json.string().whole) }
             } else {
                 throw json.fail("a group has an unknown entry")
             }

@@ -4,6 +4,8 @@ import PenteSystem
 struct JSONReader {
     private let bytes: UnsafeBufferPointer<UInt8>
     private(set) var position = 0
+    /// The last thing read began an object or an array.
+    private var isOpening = false
 
     init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
@@ -45,20 +47,31 @@ struct JSONReader {
 
     // MARK: Objects and arrays: a loop with `nextKey`, or `nextElement`, and one value read for each.
 
-    mutating func beginObject() throws(PenteError) { try expect("{", "an object was expected") }
-    mutating func beginArray() throws(PenteError) { try expect("[", "an array was expected") }
+    mutating func beginObject() throws(PenteError) {
+        try expect("{", "an object was expected")
+        isOpening = true
+    }
 
-    mutating func nextKey(isFirst: Bool) throws(PenteError) -> JSONString? {
-        if skip(UInt8(ascii: "}")) { return nil }
-        if !isFirst { try expect(",", "a comma or the object's end was expected") }
+    mutating func beginArray() throws(PenteError) {
+        try expect("[", "an array was expected")
+        isOpening = true
+    }
+
+    /// nil at the object's end.
+    mutating func nextKey() throws(PenteError) -> JSONString? {
+        guard try goOn(until: "}") else { return nil }
         let key = try string()
         try expect(":", "a colon was expected")
         return key
     }
 
-    mutating func nextElement(isFirst: Bool) throws(PenteError) -> Bool {
-        if skip(UInt8(ascii: "]")) { return false }
-        if !isFirst { try expect(",", "a comma or the array's end was expected") }
+    /// false at the array's end.
+    mutating func nextElement() throws(PenteError) -> Bool { try goOn(until: "]") }
+
+    private mutating func goOn(until end: Unicode.Scalar) throws(PenteError) -> Bool {
+        defer { isOpening = false }
+        if skip(UInt8(ascii: end)) { return false }
+        if !isOpening { try expect(",", "a comma or an end was expected") }
         return true
     }
 

@@ -69,10 +69,8 @@ struct TensorFile: ~Copyable {
     ) throws(PenteError) -> JSONString? {
         var description: JSONString?
         var hasMetadata = false
-        var isFirst = true
         try json.beginObject()
-        while let name = try json.nextKey(isFirst: isFirst) {
-            isFirst = false
+        while let name = try json.nextKey() {
             if name == "__metadata__" {
                 if hasMetadata { throw PenteError(.invalidFile, "it has __metadata__ twice") }
                 hasMetadata = true
@@ -89,10 +87,8 @@ struct TensorFile: ~Copyable {
 
     private static func readMetadata(_ json: inout JSONReader) throws(PenteError) -> JSONString? {
         var description: JSONString?
-        var isFirst = true
         try json.beginObject()
-        while let key = try json.nextKey(isFirst: isFirst) {
-            isFirst = false
+        while let key = try json.nextKey() {
             let value = try json.string()
             if key == "pente" {
                 if description != nil { throw PenteError(.invalidFile, "its metadata has pente twice") }
@@ -106,10 +102,8 @@ struct TensorFile: ~Copyable {
         var dtype: JSONString?
         var shape: Shape?
         var offsets: (begin: Int, end: Int)?
-        var isFirst = true
         try json.beginObject()
-        while let key = try json.nextKey(isFirst: isFirst) {
-            isFirst = false
+        while let key = try json.nextKey() {
             if key == "dtype", dtype == nil {
                 dtype = try json.string()
             } else if key == "shape", shape == nil {
@@ -146,7 +140,7 @@ struct TensorFile: ~Copyable {
 
         init(from json: inout JSONReader) throws(PenteError) {
             try json.beginArray()
-            while try json.nextElement(isFirst: rank == 0) {
+            while try json.nextElement() {
                 let size = try json.integer()
                 if rank == 0 { sizes.0 = size } else if rank == 1 { sizes.1 = size }
                 rank += 1
@@ -161,7 +155,7 @@ struct TensorFile: ~Copyable {
         var offsets = (begin: 0, end: 0)
         var count = 0
         try json.beginArray()
-        while try json.nextElement(isFirst: count == 0) {
+        while try json.nextElement() {
             let offset = try json.integer()
             if count == 0 { offsets.begin = offset } else { offsets.end = offset }
             count += 1
