@@ -38,6 +38,31 @@ int parse_arguments(const char *function, const char *const *names, Py_ssize_t r
     return 0;
 }
 
+/* Says what is wrong in words of our own where Python's are without the argument's name. */
+static int refuse_number(PyObject *object, const char *name, const char *kind, const char *range) {
+    if (PyErr_ExceptionMatches(PyExc_OverflowError))
+        PyErr_Format(PyExc_ValueError, "%s is %R, but must be %s", name, object, range);
+    else if (PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Format(PyExc_TypeError, "%s must be %s, not %R", name, kind, object);
+    return -1;
+}
+
+int integer_from(PyObject *object, const char *name, int64_t *number) {
+    if (!object) return 0;
+    PyObject *index = PyNumber_Index(object);
+    if (index) *number = PyLong_AsLongLong(index);
+    Py_XDECREF(index);
+    if (!PyErr_Occurred()) return 0;
+    return refuse_number(object, name, "a whole number", "from -2**63 to 2**63 - 1");
+}
+
+int float_from(PyObject *object, const char *name, double *number) {
+    if (!object) return 0;
+    *number = PyFloat_AsDouble(object);
+    if (!PyErr_Occurred()) return 0;
+    return refuse_number(object, name, "a number", "within a float's range");
+}
+
 static int fresh_seed(uint64_t *seed) {
     PyObject *bytes = call_python("os", "urandom", "(n)", (Py_ssize_t)sizeof *seed);
     const char *data = bytes ? PyBytes_AsString(bytes) : NULL;
@@ -49,13 +74,10 @@ static int fresh_seed(uint64_t *seed) {
 int seed_from(PyObject *object, uint64_t *seed) {
     if (!object || object == Py_None) return fresh_seed(seed);
     PyObject *number = PyNumber_Index(object);
-    if (!number) return -1;
-    *seed = PyLong_AsUnsignedLongLong(number);
-    Py_DECREF(number);
+    if (number) *seed = PyLong_AsUnsignedLongLong(number);
+    Py_XDECREF(number);
     if (!PyErr_Occurred()) return 0;
-    if (PyErr_ExceptionMatches(PyExc_OverflowError))
-        PyErr_Format(PyExc_ValueError, "seed is %R, but a seed is from 0 to 2**64 - 1", object);
-    return -1;
+    return refuse_number(object, "seed", "a whole number or None", "from 0 to 2**64 - 1");
 }
 
 const char *dtype_name(pente_dtype dtype) {
@@ -90,6 +112,9 @@ PyObject *call_python(const char *module, const char *name, const char *format, 
     return result;
 }
 
-PyObject *raise_busy(const char *what) {
-    return PyErr_Format(PyExc_RuntimeError, "this %s is in use by another call; use one a thread", what);
+PyObject *raise_busy(PyObject *object) {
+    PyObject *name = PyType_GetName(Py_TYPE(object));
+    if (name) PyErr_Format(PyExc_RuntimeError, "this %U is in use by another call; use one a thread", name);
+    Py_XDECREF(name);
+    return NULL;
 }

@@ -23,7 +23,7 @@ static const char *native_format(const Py_buffer *view) {
     return *format == '@' || *format == '=' || *format == native ? format + 1 : format;
 }
 
-static pente_dtype dtype_of(const Py_buffer *view) {
+pente_dtype buffer_dtype(const Py_buffer *view) {
     const char *format = native_format(view);
     if (strcmp(format, "f") == 0 && view->itemsize == sizeof(float)) return PENTE_FLOAT32;
     if (strcmp(format, "d") == 0 && view->itemsize == sizeof(double)) return PENTE_FLOAT64;
@@ -38,10 +38,14 @@ static const char *kind_of(const char *format) {
     return NULL;
 }
 
-static int refuse_dtype(const Py_buffer *view, const char *name, pente_dtype dtype) {
+PyObject *buffer_dtype_text(const Py_buffer *view, const char *of_format) {
     const char *kind = kind_of(native_format(view));
-    PyObject *found = kind ? PyUnicode_FromFormat("%s%zd", kind, 8 * view->itemsize)
-                           : PyUnicode_FromFormat("of format '%s'", view->format);
+    return kind ? PyUnicode_FromFormat("%s%zd", kind, 8 * view->itemsize)
+                : PyUnicode_FromFormat("%s '%s'", of_format, view->format);
+}
+
+static int refuse_dtype(const Py_buffer *view, const char *name, pente_dtype dtype) {
+    PyObject *found = buffer_dtype_text(view, "of format");
     if (!found) return -1;
     PyErr_Format(PyExc_TypeError, "%s is %U, but must be %s; convert it, as with numpy.asarray(%s, numpy.%s)", name,
                  found, dtype ? dtype_name(dtype) : "float32 or float64", name,
@@ -72,7 +76,7 @@ static int acquire(Py_buffer *view, PyObject *object, const char *name, int writ
 /* Rows must be contiguous, and may be any positive distance apart: a block of columns needs no copy. */
 static int fill_matrix(pente_matrix *matrix, const Py_buffer *view, const char *name, pente_dtype expected,
                        int as_column) {
-    pente_dtype dtype = dtype_of(view);
+    pente_dtype dtype = buffer_dtype(view);
     if (!dtype || (expected && dtype != expected)) return refuse_dtype(view, name, expected);
     if (view->ndim != 1 && view->ndim != 2) {
         PyErr_Format(PyExc_ValueError, "%s has %d dimensions, but a matrix has 2, or 1 if it is one %s", name,
@@ -159,6 +163,7 @@ int buffers_traverse(const Buffer *buffers, int count, visitproc visit, void *ar
 static PyObject *exception_for(pente_status status) {
     switch (status) {
     case PENTE_INVALID_ARGUMENT:
+    case PENTE_INVALID_FILE:
     case PENTE_SHAPE_MISMATCH: return PyExc_ValueError;
     case PENTE_DTYPE_MISMATCH: return PyExc_TypeError;
     case PENTE_OUT_OF_MEMORY: return PyExc_MemoryError;
@@ -167,18 +172,31 @@ static PyObject *exception_for(pente_status status) {
     }
 }
 
-PyObject *raise_status(pente_status status, const Buffer *buffers, int count) {
+/* `word` at the beginning of the message is Python's out. */
+static PyObject *raise_message(pente_status status, const Buffer *buffers, int count, const char *word) {
+    if (status == RAISED) return NULL; /* the exception is there */
     PyObject *exception = exception_for(status);
     const char *message = pente_last_error();
     const char *colon = strncmp(message, "pente_", 6) == 0 ? strstr(message, ": ") : NULL;
     if (colon) message = colon + 2;
+    size_t length = strlen(word);
+    const char *out = length > 0 && strncmp(message, word, length) == 0 && message[length] == ' ' ? "out" : "";
+    if (*out) message += length;
     if (status == PENTE_SHAPE_MISMATCH)
         for (int i = 0; i < count; i++) {
             const Buffer *buffer = &buffers[i];
             if (buffer->view.obj && buffer->view.ndim == 1 && buffer->matrix.rows == 1)
                 return PyErr_Format(exception,
-                                    "%s (%s is 1-D, which is one row; as a column it is %s.reshape(%lld, 1))", message,
-                                    buffer->name, buffer->name, (long long)buffer->matrix.columns);
+                                    "%s%s (%s is 1-D, which is one row; as a column it is %s.reshape(%lld, 1))", out,
+                                    message, buffer->name, buffer->name, (long long)buffer->matrix.columns);
         }
-    return PyErr_Format(exception, "%s", message);
+    return PyErr_Format(exception, "%s%s", out, message);
+}
+
+PyObject *raise_status(pente_status status, const Buffer *buffers, int count) {
+    return raise_message(status, buffers, count, "");
+}
+
+PyObject *raise_result_status(pente_status status, const Buffer *buffer, const char *word) {
+    return raise_message(status, buffer, 1, word);
 }

@@ -1,8 +1,9 @@
 /* The insides of pente._pente, which is thin: check, translate, call libpente, translate back.
  *
- * Every type is a heap type without subclasses, so Py_TYPE(self) leads to the module's state. Objects are built by
- * tp_new alone. A call that may run long lets go of the GIL; what an object keeps between calls is changed only with
- * the GIL held, and only by a call that has marked the object busy. */
+ * Every type is a heap type; CustomLayer alone is for subclasses. Objects are built by tp_new, but for CustomLayer's,
+ * which __init__ builds, so that a subclass may have arguments of its own. A call that may run long lets go of the GIL;
+ * what an object keeps between calls is changed only with the GIL held, and only by a call that has marked the object
+ * busy. */
 #ifndef PENTE_EXTENSION_H
 #define PENTE_EXTENSION_H
 
@@ -13,32 +14,62 @@
 
 /* ---- Module: module.c ------------------------------------------------------------------------------------------- */
 
+enum {
+    MATRIX_TYPE,
+    LAYER_TYPE, /* the base of those from LINEAR_TYPE to SOFTPLUS_TYPE */
+    LINEAR_TYPE,
+    CHAIN_TYPE,
+    SCALER_TYPE,
+    CUSTOM_TYPE,
+    RELU_TYPE, /* the activations in pente_activation's order */
+    LEAKY_RELU_TYPE,
+    TANH_TYPE,
+    SIGMOID_TYPE,
+    SOFTPLUS_TYPE,
+    LOSS_TYPE,
+    SGD_TYPE,
+    TRAINER_TYPE,
+    TYPE_COUNT
+};
+
 typedef struct {
-    PyTypeObject *matrix_type;
-    PyTypeObject *linear_type;
-    PyTypeObject *loss_type;
-    PyTypeObject *sgd_type;
-    PyTypeObject *trainer_type;
+    PyObject *module; /* borrowed: it has this */
+    PyTypeObject *types[TYPE_COUNT];
 } module_state;
 
-static inline module_state *state_of(PyObject *object) {
-    return PyType_GetModuleState(Py_TYPE(object));
-}
+extern PyType_Spec matrix_spec, layer_spec, linear_spec, chain_spec, scaler_spec, custom_spec, relu_spec,
+    leaky_relu_spec, tanh_spec, sigmoid_spec, softplus_spec, loss_spec, sgd_spec, trainer_spec;
 
-extern PyType_Spec matrix_spec, linear_spec, loss_spec, sgd_spec, trainer_spec;
+/* The state of the module that made the type, or made the type that a class was derived from. NULL and an exception
+ * when the garbage collector has cleared the type: what it clears later may call us still. */
+module_state *state_of_type(PyTypeObject *type);
+
+/* A layer has it in a field. */
+static inline module_state *state_of(PyObject *object) {
+    return state_of_type(Py_TYPE(object));
+}
 
 /* ---- The GIL ---------------------------------------------------------------------------------------------------- */
 
 /* How many multiply-adds are worth letting go of the GIL for: some microseconds. Getting it back costs 0.1, or up to
  * the switch interval of 5000 where other threads want it too. */
 #define GIL_THRESHOLD (1 << 16)
+#define LONG_WORK (2.0 * GIL_THRESHOLD)
 
-static inline PyThreadState *release_gil(double work) {
-    return work > GIL_THRESHOLD ? PyEval_SaveThread() : NULL;
+/* What a thread needs to get back the GIL that it has let go of: a callback of libpente's finds it here. Else NULL. */
+extern _Thread_local PyThreadState *released_thread;
+
+static inline void release_gil(double work) {
+    if (work > GIL_THRESHOLD) released_thread = PyEval_SaveThread();
 }
 
-static inline void regain_gil(PyThreadState *thread) {
-    if (thread) PyEval_RestoreThread(thread);
+/* Whether there was something to regain. */
+static inline int regain_gil(void) {
+    PyThreadState *thread = released_thread;
+    if (!thread) return 0;
+    released_thread = NULL;
+    PyEval_RestoreThread(thread);
+    return 1;
 }
 
 /* ---- Arguments: arguments.c ------------------------------------------------------------------------------------- */
@@ -47,6 +78,10 @@ static inline void regain_gil(PyThreadState *thread) {
  * `required` must be there. None, and nothing, is NULL. */
 int parse_arguments(const char *function, const char *const *names, Py_ssize_t required, PyObject *const *args,
                     Py_ssize_t nargs, PyObject *kwnames, PyObject **values);
+
+/* A whole number of 64 bits, and a float; NULL leaves the number as it is. The error has the argument's name. */
+int integer_from(PyObject *object, const char *name, int64_t *number);
+int float_from(PyObject *object, const char *name, double *number);
 
 /* A seed is a whole number of 64 bits; None or NULL asks the system for a fresh one. */
 int seed_from(PyObject *object, uint64_t *seed);
@@ -58,7 +93,7 @@ const char *dtype_name(pente_dtype dtype);
 PyObject *call_python(const char *module, const char *name, const char *format, ...);
 
 /* "... is in use by another call"; as PyErr_Format, returns NULL. */
-PyObject *raise_busy(const char *what);
+PyObject *raise_busy(PyObject *object);
 
 /* ---- Buffers: buffers.c ----------------------------------------------------------------------------------------- */
 
@@ -95,9 +130,21 @@ static inline const pente_matrix *buffer_matrix(const Buffer *buffer) {
 
 int buffers_traverse(const Buffer *buffers, int count, visitproc visit, void *arg);
 
+/* 0 if it is neither float32 nor float64. */
+pente_dtype buffer_dtype(const Py_buffer *view);
+
+/* "float32", or `of_format` and the format. */
+PyObject *buffer_dtype_text(const Py_buffer *view, const char *of_format);
+
+/* What a callback returns when it has raised an exception, which is to come out of the call that led to it. */
+#define RAISED PENTE_USER
+
 /* Raises what a failed status means, in libpente's words, and returns NULL. Of the buffers (which may be none), those
  * that were 1-D are named if a shape is at fault. Must follow the failed call at once: the words are the thread's. */
 PyObject *raise_status(pente_status status, const Buffer *buffers, int count);
+
+/* The same where a result went to `out`, which is `word` to libpente. */
+PyObject *raise_result_status(pente_status status, const Buffer *buffer, const char *word);
 
 /* 0, or -1 and an exception. */
 static inline int check(pente_status status) {
@@ -109,6 +156,8 @@ static inline int check(pente_status status) {
 /* A new matrix, not yet filled; its ndim is 2, or 1 for one row that is a vector. */
 PyObject *matrix_new(module_state *state, pente_dtype dtype, int64_t rows, int64_t columns, int ndim);
 
+PyObject *matrix_copy(module_state *state, const pente_matrix *matrix, int ndim);
+
 /* A view of memory that lives as long as `owner`. */
 PyObject *matrix_view(module_state *state, const pente_matrix *matrix, int ndim, PyObject *owner);
 
@@ -116,19 +165,97 @@ PyObject *matrix_view(module_state *state, const pente_matrix *matrix, int ndim,
 PyObject *result_get(module_state *state, PyObject *out, pente_dtype dtype, int64_t rows, int64_t columns,
                      Buffer *buffer);
 
-/* ---- Objects that others look into ------------------------------------------------------------------------------ */
+/* ---- Layers: layer.c -------------------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
-    pente_layer *layer;
+    module_state *state; /* whose module it keeps */
+    pente_layer *layer;  /* NULL: a CustomLayer whose __init__ has not run */
+    pente_layer_info info;
     pente_context *context; /* made by the first forward */
     Buffer x;               /* that the context borrows until backward */
     int busy;               /* a call uses context and x */
-    pente_dtype dtype;
-    char has_bias;
-    long long in_features;
-    long long out_features;
-} Linear;
+    double row_work;        /* multiply-adds for a row of x, */
+    double column_work;     /* and for each of its columns */
+} Layer;
+
+/* An object for the layer behind the handle, which it takes over, also on failure. A state of NULL is a failure. */
+PyObject *layer_wrap(module_state *state, pente_layer *handle);
+
+/* Gives an object of a type of layer its handle, which it takes over, also on failure. */
+int layer_set(Layer *self, pente_layer *handle);
+
+/* A new object, without a handle yet. */
+Layer *layer_alloc(PyTypeObject *type);
+
+/* The object as a layer, or NULL and an exception if its __init__ has not run. */
+Layer *layer_ready(PyObject *object);
+
+static inline int is_layer(module_state *state, PyObject *object) {
+    return PyObject_TypeCheck(object, state->types[LAYER_TYPE]);
+}
+
+/* A layer or an iterable of them, all of them ready, as a tuple. */
+PyObject *layers_tuple(module_state *state, PyObject *layers);
+
+/* Their handles, to be freed by PyMem_Free. */
+pente_layer **layers_handles(PyObject *tuple);
+
+static inline double layer_work(const Layer *self, const Buffer *x) {
+    return (double)x->matrix.rows * (self->row_work + self->column_work * (double)x->matrix.columns);
+}
+
+/* What each type of layer has in its slots. */
+int layer_clear(PyObject *op);
+int layer_traverse(PyObject *op, visitproc visit, void *arg);
+void layer_dealloc(PyObject *op);
+#define LAYER_LIFE {Py_tp_dealloc, layer_dealloc}, {Py_tp_traverse, layer_traverse}, {Py_tp_clear, layer_clear}
+#define LAYER_FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE)
+
+/* Looks up a chain's layers, or takes `layers`, a tuple of them. chain.c */
+int chain_fill(Layer *chain, PyObject *layers);
+
+/* The getter of a parameter or its gradient by name, whose closure is a parameter_view. parameters.c */
+PyObject *layer_view(PyObject *op, void *closure);
+
+typedef struct {
+    const char *name;
+    pente_status (*view)(const pente_layer *, const char *, pente_matrix *);
+    int ndim;
+} parameter_view;
+
+/* Getters and methods of all layers: parameters.c and files.c. */
+PyObject *layer_parameters(PyObject *op, void *closure);
+PyObject *layer_gradients(PyObject *op, void *closure);
+PyObject *layer_state_dict(PyObject *op, PyObject *ignored);
+PyObject *layer_load_state_dict(PyObject *op, PyObject *mapping);
+PyObject *layer_save(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *layer_load(PyObject *type, PyTypeObject *base, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *layer_load_parameters(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
+/* ---- CustomLayer: custom.c, and callbacks.c for what libpente calls ---------------------------------------------- */
+
+/* What libpente keeps of the object, for as long as it keeps the layer, which may outlive the object. */
+typedef struct {
+    PyObject *object; /* borrowed; NULL when it has gone */
+} Link;
+
+typedef struct {
+    Layer base;
+    Link *link;
+    PyObject *forward; /* the functions, or NULL */
+    PyObject *backward;
+    PyObject *names; /* of the parameters: a tuple of str, */
+    PyObject *ranks; /* and bytes, one each */
+} Custom;
+
+pente_status custom_forward(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                            void *link);
+pente_status custom_backward(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                             const pente_matrix *grad_output, const pente_matrix *grad_input,
+                             const pente_matrix *gradients, void *link);
+
+/* ---- Objects that others look into ------------------------------------------------------------------------------ */
 
 typedef struct {
     PyObject_HEAD
@@ -141,7 +268,8 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    pente_sgd *sgd; /* keeps the layers alive */
+    pente_sgd *sgd;
+    PyObject *layers; /* a tuple: what a CustomLayer's handle calls back is its object */
     pente_sgd_options defaults;
     int64_t group_count;
     double parameters; /* how many numbers a step changes */

@@ -79,15 +79,15 @@ static PyObject *forward(Loss *self, const Buffer inputs[3]) {
     PyObject *result = NULL;
     double loss = 0.0;
     if (self->reduction == PENTE_NONE) {
-        result = result_get(state_of((PyObject *)self), NULL, prediction->dtype, prediction->rows,
-                            prediction->columns, &squares);
+        module_state *state = state_of((PyObject *)self);
+        if (state) result = result_get(state, NULL, prediction->dtype, prediction->rows, prediction->columns, &squares);
         if (!result) return NULL;
     }
-    PyThreadState *thread = release_gil(work_of(&inputs[0]));
+    release_gil(work_of(&inputs[0]));
     pente_status status =
         result ? pente_mse_forward_elements(self->mse, prediction, target, sample_weight, &squares.matrix)
                : pente_mse_forward(self->mse, prediction, target, sample_weight, &loss);
-    regain_gil(thread);
+    regain_gil();
     if (status != PENTE_OK) {
         raise_status(status, inputs, 3);
         Py_CLEAR(result);
@@ -110,7 +110,7 @@ static PyObject *loss_call(PyObject *op, PyObject *args, PyObject *kwargs) {
     if (buffers_get(inputs, objects, names, 0, KEPT) < 0) return NULL;
     PyObject *result = NULL;
     if (self->busy) {
-        raise_busy("MSELoss");
+        raise_busy(op);
     } else {
         self->busy = 1;
         result = forward(self, inputs);
@@ -130,8 +130,8 @@ typedef union {
 static int grad_output_get(const Loss *self, PyObject *object, Buffer *buffer, scalar *number) {
     pente_dtype dtype = self->inputs[0].matrix.dtype;
     if (self->reduction == PENTE_NONE) return buffer_get(buffer, object, "grad_output", dtype, 0);
-    double value = PyFloat_AsDouble(object);
-    if (value == -1.0 && PyErr_Occurred()) return -1;
+    double value;
+    if (float_from(object, "grad_output", &value) < 0) return -1;
     *number = dtype == PENTE_FLOAT32 ? (scalar){.float32 = (float)value} : (scalar){.float64 = value};
     buffer->matrix = (pente_matrix){number, 1, 1, 1, dtype};
     return 0;
@@ -144,7 +144,7 @@ static PyObject *backward(Loss *self, PyObject *grad_object, PyObject **target_g
     Buffer grad_output = {0}, for_prediction = {0}, for_target = {0};
     scalar number;
     PyObject *result = NULL;
-    if (grad_object && grad_output_get(self, grad_object, &grad_output, &number) < 0) return NULL;
+    if (!state || (grad_object && grad_output_get(self, grad_object, &grad_output, &number) < 0)) return NULL;
     result = result_get(state, NULL, prediction->dtype, prediction->rows, prediction->columns, &for_prediction);
     if (!result) goto done;
     if (target_grad) {
@@ -154,12 +154,12 @@ static PyObject *backward(Loss *self, PyObject *grad_object, PyObject **target_g
             goto done;
         }
     }
-    PyThreadState *thread = release_gil(work_of(&self->inputs[0]));
+    release_gil(work_of(&self->inputs[0]));
     pente_status status = pente_mse_backward(self->mse, prediction, &self->inputs[1].matrix,
                                              buffer_matrix(&self->inputs[2]),
                                              grad_object ? &grad_output.matrix : NULL, &for_prediction.matrix,
                                              buffer_matrix(&for_target));
-    regain_gil(thread);
+    regain_gil();
     if (status != PENTE_OK) {
         raise_status(status, &grad_output, 1);
         Py_CLEAR(result);
@@ -179,7 +179,7 @@ static PyObject *loss_backward(PyObject *op, PyObject *const *args, Py_ssize_t n
     if (parse_arguments("backward", names, 0, args, nargs, kwnames, values) < 0) return NULL;
     int wanted = values[1] ? PyObject_IsTrue(values[1]) : 1;
     if (wanted < 0) return NULL;
-    if (self->busy) return raise_busy("MSELoss");
+    if (self->busy) return raise_busy(op);
     if (!buffer_matrix(&self->inputs[0])) {
         PyErr_SetString(PyExc_RuntimeError, "backward wants a call of the loss before it, once for each call");
         return NULL;

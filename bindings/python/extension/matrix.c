@@ -2,6 +2,8 @@
  * rest are memoryview's. */
 #include "extension.h"
 
+#include <string.h>
+
 typedef struct {
     PyObject_HEAD
     void *data;
@@ -19,7 +21,7 @@ static Py_ssize_t item_size(pente_dtype dtype) {
 /* ---- Making them ------------------------------------------------------------------------------------------------ */
 
 PyObject *matrix_view(module_state *state, const pente_matrix *matrix, int ndim, PyObject *owner) {
-    Matrix *self = (Matrix *)PyType_GenericAlloc(state->matrix_type, 0);
+    Matrix *self = (Matrix *)PyType_GenericAlloc(state->types[MATRIX_TYPE], 0);
     if (!self) return NULL;
     Py_ssize_t item = item_size(matrix->dtype);
     Py_ssize_t shape[2] = {matrix->rows, matrix->columns}, strides[2] = {matrix->row_stride * item, item};
@@ -42,6 +44,14 @@ PyObject *matrix_new(module_state *state, pente_dtype dtype, int64_t rows, int64
     PyObject *self = matrix_view(state, &matrix, ndim, NULL);
     if (!self) PyMem_Free(matrix.data);
     return self;
+}
+
+PyObject *matrix_copy(module_state *state, const pente_matrix *matrix, int ndim) {
+    PyObject *copy = matrix_new(state, matrix->dtype, matrix->rows, matrix->columns, ndim);
+    Py_ssize_t item = item_size(matrix->dtype), size = matrix->columns * item;
+    for (int64_t i = 0; copy && i < matrix->rows; i++)
+        memcpy((char *)((Matrix *)copy)->data + i * size, (char *)matrix->data + i * matrix->row_stride * item, size);
+    return copy;
 }
 
 PyObject *result_get(module_state *state, PyObject *out, pente_dtype dtype, int64_t rows, int64_t columns,

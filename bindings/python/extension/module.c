@@ -1,19 +1,32 @@
 /* The module: its types, its state, what it exports. */
 #include "extension.h"
 
+_Thread_local PyThreadState *released_thread;
+
+static PyType_Spec *const specs[TYPE_COUNT] = {
+    [MATRIX_TYPE] = &matrix_spec,
+    [LAYER_TYPE] = &layer_spec,
+    [LINEAR_TYPE] = &linear_spec,
+    [CHAIN_TYPE] = &chain_spec,
+    [SCALER_TYPE] = &scaler_spec,
+    [CUSTOM_TYPE] = &custom_spec,
+    [RELU_TYPE] = &relu_spec,
+    [LEAKY_RELU_TYPE] = &leaky_relu_spec,
+    [TANH_TYPE] = &tanh_spec,
+    [SIGMOID_TYPE] = &sigmoid_spec,
+    [SOFTPLUS_TYPE] = &softplus_spec,
+    [LOSS_TYPE] = &loss_spec,
+    [SGD_TYPE] = &sgd_spec,
+    [TRAINER_TYPE] = &trainer_spec,
+};
+
 static int add_types(PyObject *module) {
-    module_state *state = PyModule_GetState(module);
-    struct {
-        PyTypeObject **type;
-        PyType_Spec *spec;
-    } types[] = {
-        {&state->matrix_type, &matrix_spec}, {&state->linear_type, &linear_spec},
-        {&state->loss_type, &loss_spec},     {&state->sgd_type, &sgd_spec},
-        {&state->trainer_type, &trainer_spec},
-    };
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        *types[i].type = (PyTypeObject *)PyType_FromModuleAndSpec(module, types[i].spec, NULL);
-        if (!*types[i].type || PyModule_AddType(module, *types[i].type) < 0) return -1;
+    PyTypeObject **types = ((module_state *)PyModule_GetState(module))->types;
+    for (int i = 0; i < TYPE_COUNT; i++) {
+        int derived = i > LAYER_TYPE && i <= SOFTPLUS_TYPE;
+        PyObject *base = derived ? (PyObject *)types[LAYER_TYPE] : NULL;
+        types[i] = (PyTypeObject *)PyType_FromModuleAndSpec(module, specs[i], base);
+        if (!types[i] || PyModule_AddType(module, types[i]) < 0) return -1;
     }
     return 0;
 }
@@ -33,32 +46,22 @@ static int add_version(PyObject *module) {
 }
 
 static int module_exec(PyObject *module) {
+    ((module_state *)PyModule_GetState(module))->module = module;
     if (add_version(module) < 0 || add_types(module) < 0) return -1;
     return PyModule_AddIntMacro(module, GIL_THRESHOLD);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     module_state *state = PyModule_GetState(module);
-    Py_VISIT(state->matrix_type);
-    Py_VISIT(state->linear_type);
-    Py_VISIT(state->loss_type);
-    Py_VISIT(state->sgd_type);
-    Py_VISIT(state->trainer_type);
+    for (int i = 0; i < TYPE_COUNT; i++) Py_VISIT(state->types[i]);
     return 0;
 }
 
-static int module_clear(PyObject *module) {
-    module_state *state = PyModule_GetState(module);
-    Py_CLEAR(state->matrix_type);
-    Py_CLEAR(state->linear_type);
-    Py_CLEAR(state->loss_type);
-    Py_CLEAR(state->sgd_type);
-    Py_CLEAR(state->trainer_type);
-    return 0;
-}
-
+/* There is no m_clear: the types stay for as long as there is an object that may make others. The cycle of module and
+ * types is broken by the types, which let go of the module. */
 static void module_free(void *module) {
-    module_clear(module);
+    module_state *state = PyModule_GetState(module);
+    for (int i = 0; i < TYPE_COUNT; i++) Py_CLEAR(state->types[i]);
 }
 
 static PyMethodDef module_methods[] = {
@@ -84,12 +87,23 @@ static PyModuleDef_Slot slots_3_12[] = {
         .m_methods = module_methods,                            \
         .m_slots = its_slots,                                   \
         .m_traverse = module_traverse,                          \
-        .m_clear = module_clear,                                \
         .m_free = module_free,                                  \
     }
 
 static struct PyModuleDef module_3_11 = MODULE(slots_3_11);
 static struct PyModuleDef module_3_12 = MODULE(slots_3_12);
+
+/* A class of the user's has a module of its own, or none: ours is that of a class it was derived from. */
+module_state *state_of_type(PyTypeObject *type) {
+    for (; type; type = PyType_GetSlot(type, Py_tp_base)) {
+        PyObject *module = PyType_GetModule(type);
+        if (!module) PyErr_Clear();
+        PyModuleDef *definition = module ? PyModule_GetDef(module) : NULL;
+        if (definition == &module_3_11 || definition == &module_3_12) return PyModule_GetState(module);
+    }
+    PyErr_SetString(PyExc_RuntimeError, "pente is no longer there: the garbage collector has taken it apart");
+    return NULL;
+}
 
 PyMODINIT_FUNC PyInit__pente(void) {
     return PyModuleDef_Init(Py_Version < 0x030C0000 ? &module_3_11 : &module_3_12);

@@ -18,18 +18,18 @@ static const struct {
 
 enum { OPTION_COUNT = sizeof options_table / sizeof *options_table };
 
-static int set_option(pente_sgd_options *options, PyObject *name, PyObject *value) {
-    for (int i = 0; PyUnicode_Check(name) && i < OPTION_COUNT; i++) {
-        if (PyUnicode_CompareWithASCIIString(name, options_table[i].name) != 0) continue;
-        void *field = (char *)options + options_table[i].offset;
-        if (options_table[i].is_flag) {
-            int flag = PyObject_IsTrue(value);
-            *(int32_t *)field = flag;
-            return flag < 0 ? -1 : 0;
-        }
-        *(double *)field = PyFloat_AsDouble(value);
-        return PyErr_Occurred() ? -1 : 0;
-    }
+/* By its index in the table. */
+static int set_option(pente_sgd_options *options, int index, PyObject *value) {
+    void *field = (char *)options + options_table[index].offset;
+    if (!options_table[index].is_flag) return float_from(value, options_table[index].name, field);
+    int flag = PyObject_IsTrue(value);
+    *(int32_t *)field = flag;
+    return flag < 0 ? -1 : 0;
+}
+
+static int set_named(pente_sgd_options *options, PyObject *name, PyObject *value) {
+    for (int i = 0; PyUnicode_Check(name) && i < OPTION_COUNT; i++)
+        if (PyUnicode_CompareWithASCIIString(name, options_table[i].name) == 0) return set_option(options, i, value);
     PyErr_Format(PyExc_TypeError, "%R is no option of SGD", name);
     return -1;
 }
@@ -38,7 +38,7 @@ static int set_option(pente_sgd_options *options, PyObject *name, PyObject *valu
 static int set_options(pente_sgd_options *options, PyObject *named) {
     PyObject *name, *value;
     for (Py_ssize_t position = 0; named && PyDict_Next(named, &position, &name, &value);)
-        if (set_option(options, name, value) < 0) return -1;
+        if (set_named(options, name, value) < 0) return -1;
     return 0;
 }
 
@@ -50,47 +50,45 @@ static PyObject *options_dict(const pente_sgd_options *options) {
 
 /* ---- Groups ----------------------------------------------------------------------------------------------------- */
 
-static int is_layer(module_state *state, PyObject *object) {
-    return Py_IS_TYPE(object, state->linear_type);
-}
-
-/* One Linear or an iterable of them, as a tuple. */
-static PyObject *tuple_of_layers(module_state *state, PyObject *layers) {
-    if (is_layer(state, layers)) return PyTuple_Pack(1, layers);
-    PyObject *tuple = PySequence_Tuple(layers);
-    for (Py_ssize_t i = 0; tuple && i < PyTuple_Size(tuple); i++)
-        if (!is_layer(state, PyTuple_GetItem(tuple, i))) {
-            PyErr_Format(PyExc_TypeError, "layers[%zd] must be a Linear, not %R", i, PyTuple_GetItem(tuple, i));
-            Py_CLEAR(tuple);
-        }
-    return tuple;
+/* How many numbers of its a step changes. */
+static int count_trained(PyObject *layer, double *numbers) {
+    const Layer *self = (Layer *)layer;
+    for (int64_t i = 0; i < self->info.parameter_count; i++) {
+        pente_parameter_info info = PENTE_PARAMETER_INFO_INIT;
+        if (check(pente_layer_get_parameter_info(self->layer, i, &info)) < 0) return -1;
+        if (info.trained) *numbers += (double)info.rows * (double)info.columns;
+    }
+    return 0;
 }
 
 /* The first group makes the optimizer. */
 static int append_group(SGD *self, PyObject *layers, const pente_sgd_options *options) {
-    PyObject *tuple = tuple_of_layers(state_of((PyObject *)self), layers);
+    module_state *state = state_of((PyObject *)self);
+    PyObject *tuple = state ? layers_tuple(state, layers) : NULL;
     if (!tuple) return -1;
     Py_ssize_t count = PyTuple_Size(tuple);
-    double parameters = 0.0;
-    int failed = -1;
-    pente_layer **handles = PyMem_Calloc(count + 1, sizeof *handles);
-    if (!handles) {
-        PyErr_NoMemory();
-        goto done;
+    if (count == 0) {
+        PyErr_SetString(PyExc_ValueError, "layers is empty; an optimizer's group wants at least one");
+        Py_DECREF(tuple);
+        return -1;
     }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        Linear *layer = (Linear *)PyTuple_GetItem(tuple, i);
-        handles[i] = layer->layer;
-        parameters += (double)layer->out_features * (double)(layer->in_features + layer->has_bias);
-    }
-    failed = check(self->sgd ? pente_sgd_add_group(self->sgd, handles, count, options)
-                             : pente_sgd_new(handles, count, options, &self->sgd));
+    PyObject *all = self->layers ? PySequence_Concat(self->layers, tuple) : Py_NewRef(tuple);
+    pente_layer **handles = all ? layers_handles(tuple) : NULL;
+    double numbers = 0.0;
+    int failed = handles ? 0 : -1;
+    for (Py_ssize_t i = 0; !failed && i < count; i++) failed = count_trained(PyTuple_GetItem(tuple, i), &numbers);
+    if (!failed)
+        failed = check(self->sgd ? pente_sgd_add_group(self->sgd, handles, count, options)
+                                 : pente_sgd_new(handles, count, options, &self->sgd));
     if (!failed) {
+        PyObject *former = self->layers;
+        self->layers = Py_NewRef(all);
         self->group_count++;
-        self->parameters += parameters;
+        self->parameters += numbers;
+        Py_XDECREF(former);
     }
-done:
     PyMem_Free(handles);
+    Py_XDECREF(all);
     Py_DECREF(tuple);
     return failed;
 }
@@ -114,9 +112,11 @@ static int append_group_dict(SGD *self, PyObject *group) {
     return failed ? -1 : 0;
 }
 
-/* A Linear, an iterable of them, or an iterable of groups, as its first element tells. */
+/* A layer, an iterable of them, or an iterable of groups, as its first element tells. */
 static int append_groups(SGD *self, PyObject *layers) {
-    if (is_layer(state_of((PyObject *)self), layers)) return append_group(self, layers, &self->defaults);
+    module_state *state = state_of((PyObject *)self);
+    if (!state) return -1;
+    if (is_layer(state, layers)) return append_group(self, layers, &self->defaults);
     PyObject *tuple = PySequence_Tuple(layers);
     if (!tuple) return -1;
     Py_ssize_t count = PyTuple_Size(tuple);
@@ -134,10 +134,12 @@ static int append_groups(SGD *self, PyObject *layers) {
 static PyObject *sgd_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"layers", "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", NULL};
     pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
-    PyObject *layers;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|ddddpp:SGD", names, &layers, &options.lr, &options.momentum,
-                                     &options.dampening, &options.weight_decay, &options.nesterov, &options.maximize))
+    PyObject *layers, *values[OPTION_COUNT] = {NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOOOO:SGD", names, &layers, &values[0], &values[1], &values[2],
+                                     &values[3], &values[4], &values[5]))
         return NULL;
+    for (int i = 0; i < OPTION_COUNT; i++)
+        if (values[i] && set_option(&options, i, values[i]) < 0) return NULL;
     SGD *self = (SGD *)PyType_GenericAlloc(type, 0);
     if (!self) return NULL;
     self->defaults = options;
@@ -145,10 +147,20 @@ static PyObject *sgd_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     return (PyObject *)self;
 }
 
+/* There is no tp_clear, as with a tuple: a cycle leads through a layer, which can break it. */
+static int sgd_traverse(PyObject *op, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((SGD *)op)->layers);
+    return 0;
+}
+
 static void sgd_dealloc(PyObject *op) {
+    SGD *self = (SGD *)op;
     PyTypeObject *type = Py_TYPE(op);
-    pente_sgd_free(((SGD *)op)->sgd);
-    PyObject_Free(op);
+    PyObject_GC_UnTrack(op);
+    pente_sgd_free(self->sgd);
+    Py_XDECREF(self->layers);
+    PyObject_GC_Del(op);
     Py_DECREF(type);
 }
 
@@ -156,9 +168,9 @@ static void sgd_dealloc(PyObject *op) {
 
 static PyObject *sgd_step(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     SGD *self = (SGD *)op;
-    PyThreadState *thread = release_gil(self->parameters);
+    release_gil(self->parameters);
     pente_status status = pente_sgd_step(self->sgd);
-    regain_gil(thread);
+    regain_gil();
     if (check(status) < 0) return NULL;
     Py_RETURN_NONE;
 }
@@ -180,9 +192,10 @@ static PyObject *sgd_add_group(PyObject *op, PyObject *args, PyObject *kwargs) {
 
 static PyObject *sgd_set_options(PyObject *op, PyObject *args, PyObject *kwargs) {
     SGD *self = (SGD *)op;
-    long long group;
+    PyObject *object;
+    int64_t group;
     pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
-    if (!PyArg_ParseTuple(args, "L:set_options", &group) ||
+    if (!PyArg_ParseTuple(args, "O:set_options", &object) || integer_from(object, "group", &group) < 0 ||
         check(pente_sgd_get_options(self->sgd, group, &options)) < 0 || set_options(&options, kwargs) < 0 ||
         check(pente_sgd_set_options(self->sgd, group, &options)) < 0)
         return NULL;
@@ -201,6 +214,12 @@ static PyObject *sgd_groups(PyObject *op, void *Py_UNUSED(closure)) {
     return groups;
 }
 
+static PyObject *sgd_step_count(PyObject *op, void *Py_UNUSED(closure)) {
+    pente_sgd_info info = PENTE_SGD_INFO_INIT;
+    if (check(pente_sgd_get_info(((SGD *)op)->sgd, &info)) < 0) return NULL;
+    return PyLong_FromLongLong(info.step_count);
+}
+
 static PyObject *sgd_get_lr(PyObject *op, void *Py_UNUSED(closure)) {
     pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
     if (check(pente_sgd_get_options(((SGD *)op)->sgd, 0, &options)) < 0) return NULL;
@@ -210,8 +229,8 @@ static PyObject *sgd_get_lr(PyObject *op, void *Py_UNUSED(closure)) {
 static int sgd_set_lr(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
     SGD *self = (SGD *)op;
     if (!value) return PyErr_Format(PyExc_TypeError, "lr cannot be deleted"), -1;
-    double lr = PyFloat_AsDouble(value);
-    int failed = lr == -1.0 && PyErr_Occurred();
+    double lr;
+    int failed = float_from(value, "lr", &lr);
     for (int64_t i = 0; !failed && i < self->group_count; i++) failed = check(pente_sgd_set_lr(self->sgd, i, lr));
     return failed ? -1 : 0;
 }
@@ -239,16 +258,18 @@ static PyMethodDef sgd_methods[] = {
 static PyGetSetDef sgd_getset[] = {
     {"lr", sgd_get_lr, sgd_set_lr, "The learning rate: of group 0 when read, of all groups when set.", NULL},
     {"groups", sgd_groups, NULL, "The groups' options, a list of dicts; copies.", NULL},
+    {"step_count", sgd_step_count, NULL, "How many steps it has made, a trainer's among them.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot sgd_slots[] = {
     {Py_tp_doc, "SGD(layers, lr=0.001, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False)"
                 "\n--\n\n"
-                "Stochastic gradient descent, torch.optim.SGD's step for step. layers is a Linear, an iterable of "
+                "Stochastic gradient descent, torch.optim.SGD's step for step. layers is a Layer, an iterable of "
                 "them, or an iterable of groups: dicts with 'layers' and options of the group's own."},
     {Py_tp_new, sgd_new},
     {Py_tp_dealloc, sgd_dealloc},
+    {Py_tp_traverse, sgd_traverse},
     {Py_tp_repr, sgd_repr},
     {Py_tp_methods, sgd_methods},
     {Py_tp_getset, sgd_getset},
@@ -258,6 +279,6 @@ static PyType_Slot sgd_slots[] = {
 PyType_Spec sgd_spec = {
     .name = "pente.SGD",
     .basicsize = sizeof(SGD),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = sgd_slots,
 };

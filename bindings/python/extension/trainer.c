@@ -7,33 +7,31 @@ typedef struct {
     PyObject *layer;
     PyObject *optimizer;
     PyObject *loss;
-    pente_dtype dtype;
-    double parameters; /* the weight's, for the work of a row */
 } Trainer;
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
 
 static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"layer", "optimizer", "loss", NULL};
-    module_state *state = PyType_GetModuleState(type);
+    module_state *state = state_of_type(type);
     PyObject *layer, *optimizer, *loss;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!:Trainer", names, state->linear_type, &layer,
-                                     state->sgd_type, &optimizer, state->loss_type, &loss))
+    if (!state ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!:Trainer", names, state->types[LAYER_TYPE], &layer,
+                                     state->types[SGD_TYPE], &optimizer, state->types[LOSS_TYPE], &loss) ||
+        !layer_ready(layer))
         return NULL;
     Trainer *self = (Trainer *)PyType_GenericAlloc(type, 0);
     if (!self) return NULL;
-    const Linear *linear = (Linear *)layer;
     self->layer = Py_NewRef(layer);
     self->optimizer = Py_NewRef(optimizer);
     self->loss = Py_NewRef(loss);
-    self->dtype = linear->dtype;
-    self->parameters = (double)linear->in_features * (double)linear->out_features;
-    if (check(pente_trainer_new(linear->layer, ((Loss *)loss)->mse, ((SGD *)optimizer)->sgd, &self->trainer)) < 0)
+    if (check(pente_trainer_new(((Layer *)layer)->layer, ((Loss *)loss)->mse, ((SGD *)optimizer)->sgd,
+                                &self->trainer)) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
 }
 
-/* There is no tp_clear, as with a tuple: a cycle leads through what the layer or the loss keeps, and they break it. */
+/* There is no tp_clear, as with a tuple: a cycle leads through the layer or the loss, and they can break it. */
 static int trainer_traverse(PyObject *op, visitproc visit, void *arg) {
     Trainer *self = (Trainer *)op;
     Py_VISIT(Py_TYPE(op));
@@ -61,16 +59,17 @@ static const char *const example_names[] = {"x", "y", "sample_weight", NULL};
 
 static PyObject *trainer_step(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     Trainer *self = (Trainer *)op;
+    const Layer *layer = (Layer *)self->layer;
     PyObject *values[3];
     Buffer examples[3] = {0};
     if (parse_arguments("step", example_names, 2, args, nargs, kwnames, values) < 0 ||
-        buffers_get(examples, values, example_names, self->dtype, 0) < 0)
+        buffers_get(examples, values, example_names, layer->info.dtype, 0) < 0)
         return NULL;
     double loss;
-    PyThreadState *thread = release_gil(3 * (double)examples[0].matrix.rows * self->parameters);
+    release_gil(3 * layer_work(layer, &examples[0]));
     pente_status status = pente_trainer_step(self->trainer, &examples[0].matrix, &examples[1].matrix,
                                              buffer_matrix(&examples[2]), &loss);
-    regain_gil(thread);
+    regain_gil();
     PyObject *result = status == PENTE_OK ? PyFloat_FromDouble(loss) : raise_status(status, examples, 3);
     buffers_release(examples, 3);
     return result;
@@ -78,18 +77,13 @@ static PyObject *trainer_step(PyObject *op, PyObject *const *args, Py_ssize_t na
 
 /* ---- Fit -------------------------------------------------------------------------------------------------------- */
 
-/* A fit under way. libpente calls back on the thread that called it; an exception there stays set until fit is back. */
-typedef struct {
-    PyThreadState *thread; /* while the GIL is released */
-    PyObject *on_epoch;
-} Fit;
+/* libpente calls back on the thread that called it; an exception there stays set until fit is back. */
 
 /* Ctrl-C, and whatever else a signal's handler raises. */
-static int32_t should_stop(void *user_data) {
-    Fit *fit = user_data;
-    PyEval_RestoreThread(fit->thread);
+static int32_t should_stop(void *Py_UNUSED(user_data)) {
+    int released = regain_gil();
     int stop = PyErr_Occurred() || PyErr_CheckSignals() < 0;
-    fit->thread = PyEval_SaveThread();
+    if (released) release_gil(LONG_WORK);
     return stop;
 }
 
@@ -104,10 +98,9 @@ static int call_on_epoch(PyObject *on_epoch, const pente_epoch *epoch) {
 }
 
 static int32_t on_epoch(const pente_epoch *epoch, void *user_data) {
-    Fit *fit = user_data;
-    PyEval_RestoreThread(fit->thread);
-    int stop = call_on_epoch(fit->on_epoch, epoch) != 0;
-    fit->thread = PyEval_SaveThread();
+    int released = regain_gil();
+    int stop = call_on_epoch(user_data, epoch) != 0;
+    if (released) release_gil(LONG_WORK);
     return stop;
 }
 
@@ -138,20 +131,21 @@ static PyObject *history_of(const pente_fit_options *options, const pente_fit_re
 
 /* Runs it, with all buffers acquired and all options but the losses and callbacks set. */
 static PyObject *run_fit(Trainer *self, const Buffer examples[3], pente_fit_options *options, PyObject *callback) {
-    Fit fit = {NULL, callback};
     pente_fit_report report = PENTE_FIT_REPORT_INIT;
     size_t epochs = options->epochs > 0 ? options->epochs : 0;
     double *losses = epochs <= PY_SSIZE_T_MAX / (2 * sizeof *losses) ? PyMem_Calloc(epochs, 2 * sizeof *losses) : NULL;
-    if (!losses) return PyErr_NoMemory();
+    if (!losses)
+        return PyErr_Format(PyExc_MemoryError, "epochs is %lld, for whose losses there is no memory",
+                            (long long)options->epochs);
     options->training_losses = losses;
     options->validation_losses = losses + epochs;
     options->on_epoch = callback ? on_epoch : NULL;
     options->should_stop = should_stop;
-    options->user_data = &fit;
-    fit.thread = PyEval_SaveThread();
+    options->user_data = callback;
+    release_gil(LONG_WORK);
     pente_status status =
         pente_trainer_fit(self->trainer, &examples[0].matrix, &examples[1].matrix, options, &report);
-    PyEval_RestoreThread(fit.thread);
+    regain_gil();
     PyObject *history = PyErr_Occurred()     ? NULL
                         : status != PENTE_OK ? raise_status(status, examples, 3)
                                              : history_of(options, &report);
@@ -160,19 +154,24 @@ static PyObject *run_fit(Trainer *self, const Buffer examples[3], pente_fit_opti
 }
 
 static PyObject *trainer_fit(PyObject *op, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"x", "y", "epochs", "batch_size", "shuffle", "seed", "sample_weight", "validation",
-                            "patience", "min_delta", "on_epoch", NULL};
+    static char *names[] = {"x", "y", "epochs", "batch_size", "shuffle", "seed", "first_epoch", "sample_weight",
+                            "validation", "patience", "min_delta", "on_epoch", NULL};
     static const char *const validation_names[] = {"validation's x", "validation's y", NULL};
     Trainer *self = (Trainer *)op;
     pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
-    long long epochs = options.epochs, batch_size = options.batch_size, patience = options.patience;
+    pente_dtype dtype = ((Layer *)self->layer)->info.dtype;
     int shuffle = options.shuffle;
     PyObject *objects[3] = {NULL}, *validation_objects[3] = {NULL};
-    PyObject *seed = NULL, *validation = Py_None, *callback = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|LLpOOOLdO:fit", names, &objects[0], &objects[1], &epochs,
-                                     &batch_size, &shuffle, &seed, &objects[2], &validation, &patience,
-                                     &options.min_delta, &callback) ||
-        (seed && seed_from(seed, &options.seed) < 0))
+    PyObject *epochs = NULL, *batch_size = NULL, *seed = NULL, *first_epoch = NULL, *patience = NULL, *min_delta = NULL;
+    PyObject *validation = Py_None, *callback = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOpOOOOOOO:fit", names, &objects[0], &objects[1], &epochs,
+                                     &batch_size, &shuffle, &seed, &first_epoch, &objects[2], &validation, &patience,
+                                     &min_delta, &callback) ||
+        integer_from(epochs, "epochs", &options.epochs) < 0 ||
+        integer_from(batch_size, "batch_size", &options.batch_size) < 0 ||
+        integer_from(first_epoch, "first_epoch", &options.first_epoch) < 0 ||
+        integer_from(patience, "patience", &options.patience) < 0 ||
+        float_from(min_delta, "min_delta", &options.min_delta) < 0 || (seed && seed_from(seed, &options.seed) < 0))
         return NULL;
     if (objects[2] == Py_None) objects[2] = NULL;
     if (validation != Py_None &&
@@ -183,12 +182,9 @@ static PyObject *trainer_fit(PyObject *op, PyObject *args, PyObject *kwargs) {
         return PyErr_Format(PyExc_TypeError, "on_epoch must be callable or None, not %R", callback);
     Buffer examples[3] = {0}, held_out[3] = {0};
     PyObject *history = NULL;
-    if (buffers_get(examples, objects, example_names, self->dtype, 0) == 0 &&
-        buffers_get(held_out, validation_objects, validation_names, self->dtype, 0) == 0) {
-        options.epochs = epochs;
-        options.batch_size = batch_size;
+    if (buffers_get(examples, objects, example_names, dtype, 0) == 0 &&
+        buffers_get(held_out, validation_objects, validation_names, dtype, 0) == 0) {
         options.shuffle = shuffle;
-        options.patience = patience;
         options.sample_weight = buffer_matrix(&examples[2]);
         options.validation_x = buffer_matrix(&held_out[0]);
         options.validation_y = buffer_matrix(&held_out[1]);
@@ -207,12 +203,14 @@ static PyMethodDef trainer_methods[] = {
      "zero_grad, forward, loss, backward and step in one call, to the same bits. Returns the loss before the update; "
      "if it is not finite, that is a FloatingPointError and nothing has changed."},
     {"fit", KEYWORDS(trainer_fit),
-     "fit($self, x, y, epochs=1, batch_size=32, shuffle=True, seed=0, sample_weight=None, validation=None, "
-     "patience=0, min_delta=0.0, on_epoch=None)\n--\n\n"
-     "Trains for some epochs of mini-batches and returns the History. validation is a pair (x, y). patience stops "
+     "fit($self, x, y, epochs=1, batch_size=32, shuffle=True, seed=0, first_epoch=0, sample_weight=None, "
+     "validation=None, patience=0, min_delta=0.0, on_epoch=None)\n--\n\n"
+     "Trains for some epochs of mini-batches and returns the History. first_epoch is how many epochs an earlier run "
+     "has done, whose numbers and shuffles this one goes on with. validation is a pair (x, y). patience stops "
      "after so many epochs whose validation loss is not lower by more than min_delta, and gives back the best "
      "parameters; 0 does neither. on_epoch is called with an Epoch after each and stops the run by returning True. "
-     "Ctrl-C raises KeyboardInterrupt; the steps done are kept."},
+     "Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what that raises "
+     "leaves parameters, gradients and momentum as they were before fit."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,7 +1,8 @@
-"""Pente: the smallest thing that trains. Linear layers, mean squared error and stochastic gradient descent.
+"""Pente: the smallest thing that trains. Linear layers, activations, chains of them and layers of your own, mean
+squared error and stochastic gradient descent.
 
 >>> import pente
->>> layer = pente.Linear(10, 1, seed=0)
+>>> layer = pente.Chain(pente.Linear(10, 16, seed=0), pente.Tanh(), pente.Linear(16, 1, seed=1))
 >>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())
 >>> history = trainer.fit(x, y, epochs=100)
 >>> layer.predict(x)
@@ -9,17 +10,43 @@
 Whatever has the buffer protocol goes in (array.array, memoryview, NumPy arrays), and what comes out has it too.
 """
 
-from ._pente import Linear, Matrix, MSELoss, SGD, Trainer, __version__, gradcheck
+from ._pente import (
+    SGD,
+    Chain,
+    CustomLayer,
+    Layer,
+    LeakyReLU,
+    Linear,
+    Matrix,
+    MSELoss,
+    ReLU,
+    Scaler,
+    Sigmoid,
+    Softplus,
+    Tanh,
+    Trainer,
+    __version__,
+    gradcheck,
+)
 from ._reports import Epoch, GradcheckReport, History
 
 __all__ = [
+    "Chain",
+    "CustomLayer",
     "Epoch",
     "GradcheckReport",
     "History",
+    "Layer",
+    "LeakyReLU",
     "Linear",
     "MSELoss",
     "Matrix",
+    "ReLU",
     "SGD",
+    "Scaler",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
     "Trainer",
     "__version__",
     "gradcheck",

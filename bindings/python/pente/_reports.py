@@ -8,8 +8,8 @@ from typing import Literal
 class Epoch:
     """What on_epoch learns at the end of an epoch."""
 
-    epoch: int  # from 1
-    epochs: int  # how many were asked for
+    epoch: int  # from 1, or first_epoch + 1
+    epochs: int  # the last one's number, if all that were asked for are done
     training_loss: float
     validation_loss: float  # NaN without a validation set
 
@@ -20,8 +20,8 @@ class History:
 
     training_losses: list[float]  # of the batches as they were met
     validation_losses: list[float]  # after each epoch; empty without a validation set
-    epochs: int  # done
-    best_epoch: int  # that of the lowest validation loss, from 1; 0 without a validation set
+    epochs: int  # done in this run
+    best_epoch: int  # of this run that of the lowest validation loss, from 1; 0 without a validation set
     stop_reason: Literal["epochs", "early", "callback"]  # all done; patience ran out; on_epoch said so
 
 
@@ -31,7 +31,7 @@ class GradcheckReport:
 
     passed: bool
     checked: int  # how many elements
-    worst: str  # where the error is largest for its tolerance: "x", "target", "weight" or "bias"
+    worst: str  # where the error is largest for its tolerance: "x", "target" or a parameter's name
     row: int
     column: int
     analytic: float

@@ -68,6 +68,51 @@ def snapshot(layer):
     return {name: bytes(value) for name, value in layer.state_dict().items()}
 
 
+def gradients(layer):
+    return {name: bytes(value) for name, value in layer.gradients.items()}
+
+
+def network(dtype="float64", seed=0):
+    """A chain of 5 columns to 2."""
+    chain = pente.Chain(pente.Linear(5, 4, dtype=dtype), pente.Tanh(dtype), pente.Linear(4, 2, dtype=dtype))
+    chain.reset_parameters(seed)
+    return chain
+
+
+class Affine(pente.CustomLayer):
+    """A linear layer once more, with the same parameters."""
+
+    def __init__(self, linear):
+        super().__init__(
+            linear.in_features, linear.out_features, parameters=linear.state_dict(), dtype=linear.dtype
+        )
+
+    def compute_forward(self, x, weight, bias):
+        y = product(x.tolist(), transpose(weight.tolist()))
+        return matrix([[value + b for value, b in zip(row, bias.tolist())] for row in y], self.dtype)
+
+    def compute_backward(self, x, y, grad_output, weight, bias):
+        upstream = grad_output.tolist()
+        return matrix(product(upstream, weight.tolist()), self.dtype), {
+            "weight": matrix(product(transpose(upstream), x.tolist()), self.dtype),
+            "bias": vector([math.fsum(column) for column in zip(*upstream)], self.dtype),
+        }
+
+
+def square(dtype="float64"):
+    """y = x^2, of any width, as two functions."""
+
+    def each(function, *matrices):
+        rows = zip(*(m.tolist() for m in matrices))
+        return matrix([[function(*values) for values in zip(*row)] for row in rows], dtype)
+
+    return pente.CustomLayer(
+        forward=lambda x: each(lambda value: value * value, x),
+        backward=lambda x, y, grad_output: each(lambda value, g: 2 * value * g, x, grad_output),
+        dtype=dtype,
+    )
+
+
 def run_python(code):
     """Runs the code in a process of its own, which must end well. -P: the installed package, not one that lies here."""
     done = subprocess.run(

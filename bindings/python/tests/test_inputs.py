@@ -98,10 +98,17 @@ def test_results_must_be_writable_matching_and_apart(layer):
         layer.predict(x, [])
     square = pente.Linear(3, 3, dtype="float64")
     x = randoms(3, 3)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="^out overlaps x"):
         square.predict(x, x)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="^out overlaps the layer's weight"):
         square.predict(x, square.weight)
+    with pytest.raises(ValueError, match="^out is 2×3"):
+        square.forward(x, zeros(2, 3))
+    square.forward(x)
+    with pytest.raises(ValueError, match="^out overlaps the x of the forward pass"):
+        square.backward(zeros(3, 3), x)
+    with pytest.raises(ValueError, match="^grad_output is 2×3"):
+        square.backward(zeros(2, 3), zeros(3, 3))
 
 
 def test_released_buffers_are_refused(layer):

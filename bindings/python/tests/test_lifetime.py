@@ -1,15 +1,12 @@
-"""Who keeps what alive, and that every path gives back what it took."""
+"""Who keeps what alive, and that cycles are collected."""
 
-import ctypes
 import gc
-import sys
-import tracemalloc
 import weakref
 from array import array
 
 import pente
 import pytest
-from support import matrix, problem, run_python, snapshot, vector, zeros
+from support import Affine, matrix, network, problem, randoms, run_python, snapshot, square, vector, zeros
 
 
 def exported(owner):
@@ -66,6 +63,21 @@ def test_forward_lets_go_of_the_x_before():
     assert not memory.held
 
 
+def test_a_forward_that_an_exception_ends_holds_nothing():
+    def fail(x):
+        if failing:
+            raise KeyError
+        return x
+
+    failing, layer, memories = [], pente.CustomLayer(forward=fail, dtype="float64"), [Memory(4, 3) for _ in range(2)]
+    layer.forward(memories[0].view(4, 3))
+    assert memories[0].held
+    failing.append(True)
+    with pytest.raises(KeyError):
+        layer.forward(memories[1].view(4, 3))
+    assert [memory.held for memory in memories] == [False] * 2
+
+
 def test_the_loss_holds_its_inputs_until_backward():
     loss, memories = pente.MSELoss("sum"), [Memory(4, 1) for _ in range(3)]
     views = [memory.view(4, 1) for memory in memories]
@@ -113,6 +125,156 @@ def test_cycles_are_collected(kind):
     assert [reference() for reference in references] == [None] * 10
 
 
+class Tied(Affine):
+    """A layer of the user's own with an attribute that may lead back to it."""
+
+
+class Slotted(pente.CustomLayer):
+    __slots__ = ("tie",)
+
+
+class Model:
+    """Not a layer; its methods are a layer's functions."""
+
+    def __init__(self):
+        self.layer = pente.CustomLayer(1, 1, self.forward, self.backward, {"a": vector([1])}, "float64")
+        self.tie = None
+
+    def forward(self, x, a):
+        return x
+
+    def backward(self, x, y, grad_output, a):
+        return grad_output, {"a": a}
+
+
+def a_trainer(layer):
+    chain = pente.Chain(pente.Chain(layer), pente.ReLU("float64"))
+    trainer = pente.Trainer(chain, pente.SGD(chain), pente.MSELoss())
+    trainer.step(zeros(2, layer.in_features), zeros(2, layer.out_features))
+    return trainer
+
+
+def by_attribute():
+    layer = Tied(pente.Linear(3, 2, dtype="float64"))
+    layer.tie = a_trainer(layer)
+    return layer
+
+
+def by_slot():
+    layer = Slotted(1, 1, lambda x, a: x, lambda x, y, g, a: (g, {"a": a}), {"a": vector([1])}, "float64")
+    layer.tie = [a_trainer(layer), Tracker()]
+    return layer.tie[1]
+
+
+def by_closure():
+    tracker, tie = Tracker(), []
+
+    def forward(x, a):
+        return (tracker, tie, x)[2]
+
+    layer = pente.CustomLayer(1, 1, forward, lambda x, y, g, a: (g, {"a": a}), {"a": vector([1])}, "float64")
+    tie.append(a_trainer(layer))
+    return tracker
+
+
+def by_method():
+    model = Model()
+    model.tie = a_trainer(model.layer)
+    return model
+
+
+def by_optimizer():
+    layer = Tied(pente.Linear(3, 2, dtype="float64"))
+    layer.tie = pente.SGD([{"layers": layer}, {"layers": pente.Linear(1, 1, dtype="float64")}])
+    return layer
+
+
+def by_view():
+    layer = Tied(pente.Linear(3, 2, dtype="float64"))
+    layer.tie = [layer.parameters, memoryview(layer.parameters["weight"])]
+    return layer
+
+
+class Tracker:
+    pass
+
+
+@pytest.mark.parametrize("tie", [by_attribute, by_slot, by_closure, by_method, by_optimizer, by_view])
+def test_cycles_through_a_layer_of_ones_own_are_collected(tie):
+    references = [weakref.ref(tie()) for _ in range(10)]
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 10
+
+
+def test_chains_optimizers_and_trainers_keep_a_layer_of_ones_own():
+    layer = Tied(pente.Linear(3, 2, dtype="float64", seed=0))
+    alive, expected = weakref.ref(layer), layer.predict(matrix([[1, 2, 3]])).tolist()
+    holders = [pente.SGD(layer), pente.Chain(layer), a_trainer(layer), layer.parameters["weight"]]
+    del layer
+    for holder in holders:
+        gc.collect()
+        assert alive() is not None
+    assert holders[1].predict(matrix([[1, 2, 3]])).tolist() == expected
+    holders[2].step(matrix([[1, 2, 3]]), zeros(1, 2))
+    del holder
+    while holders:
+        assert alive() is not None
+        holders.pop()
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_layer_may_go_while_it_is_at_work():
+    """What a callback drops stays until the call is over."""
+    layers = [pente.CustomLayer(forward=lambda x: (layers.clear(), gc.collect(), x)[2], dtype="float64")]
+    assert layers[0].predict(matrix([[3.0]])).tolist() == [[3.0]] and layers == []
+    layers.append(pente.Chain(pente.Linear(1, 1, dtype="float64"), layers_function(layers)))
+    assert layers[0].forward(zeros(1, 1)).shape == (1, 1) and layers == []
+
+
+def layers_function(layers):
+    return pente.CustomLayer(forward=lambda x: (layers.clear(), gc.collect(), x)[2], dtype="float64")
+
+
+def test_a_finalizer_may_use_its_layer():
+    class Final(Affine):
+        def __del__(self):
+            seen.append(self.predict(matrix([[1, 2, 3]])).tolist())
+
+    seen = []
+    layer = Final(pente.Linear(3, 2, dtype="float64", seed=0))
+    expected = layer.predict(matrix([[1, 2, 3]])).tolist()
+    layer.itself = layer
+    del layer
+    gc.collect()
+    assert seen == [expected]
+
+
+def test_a_loaded_chains_layers_keep_themselves(tmp_path):
+    network().save(tmp_path / "chain")
+    first, _, last = pente.Layer.load(tmp_path / "chain")
+    gc.collect()
+    assert last.predict(first.predict(randoms(3, 5))).shape == (3, 2)
+
+
+def test_a_chain_that_the_garbage_collector_shows_too_early(tmp_path):
+    pente.Chain([pente.Linear(2, 2) for _ in range(50)]).save(tmp_path / "chain")
+    run_python(
+        f"""
+        import gc, pente
+
+        def look(phase, info):
+            for found in gc.get_objects():
+                if type(found) is pente.Chain:
+                    assert len(list(found)) == len(found) and repr(found)
+
+        gc.callbacks.append(look)
+        gc.set_threshold(1, 1, 1)
+        assert len(pente.Layer.load({str(tmp_path / "chain")!r})) == 50
+        """
+    )
+
+
 def test_a_callers_memoryview_may_be_released():
     x = memoryview(vector([1, 2, 3]))
     layer = pente.Linear(3, 2, dtype="float64", seed=0)
@@ -128,220 +290,3 @@ def test_a_second_init_changes_nothing():
     for _ in range(100):
         layer.__init__(3, 2, seed=1)
     assert snapshot(layer) == before
-
-
-def error_paths():
-    """Calls that fail, each on a path of its own."""
-    layer, x, y = problem("float64", rows=4, in_features=3, out_features=2)
-    loss, none = pente.MSELoss(), pente.MSELoss("none")
-    optimizer = pente.SGD(layer)
-    trainer = pente.Trainer(layer, optimizer, loss)
-    single, wide = zeros(4, 3, "float32"), zeros(4, 7)
-    read_only = memoryview(bytes(64)).cast("d", (4, 2))
-    nan = matrix([[float("nan"), 0.0]] * 4)
-    layer.forward(x)
-    loss(y, y)
-    none(y, y)
-
-    def fail(epoch):
-        raise KeyError
-
-    return [
-        lambda: pente.Linear(0, 1),
-        lambda: pente.Linear(1, 1, dtype="float16"),
-        lambda: layer.predict([1.0]),
-        lambda: layer.predict(single),
-        lambda: layer.predict(wide),
-        lambda: layer.predict(x, [1.0]),
-        lambda: layer.predict(x, single),
-        lambda: layer.predict(x, read_only),
-        lambda: layer.predict(x, x),
-        lambda: layer.forward(wide),
-        lambda: layer.forward(x, x),
-        lambda: layer(x, y=1),
-        lambda: layer.forward(x, x=1),
-        lambda: layer.backward(wide),
-        lambda: layer.backward(single),
-        lambda: layer.backward(y, wide),
-        lambda: layer.backward(y, x, input_gradient=False),
-        lambda: layer.load_state_dict({}),
-        lambda: layer.load_state_dict({"weight": zeros(2, 3), "bias": x}),
-        lambda: layer.load_state_dict({**layer.state_dict(), "more": x}),
-        lambda: pente.Linear.load("/nowhere"),
-        lambda: pente.MSELoss("other"),
-        lambda: loss(y, x),
-        lambda: loss(y, y, x),
-        lambda: loss(y, single),
-        lambda: loss(y, y, single),
-        lambda: none(y, x),
-        lambda: loss.backward("x"),
-        lambda: none.backward(x),
-        lambda: none.backward(single),
-        lambda: pente.SGD([]),
-        lambda: pente.SGD([layer, 3]),
-        lambda: pente.SGD([layer, layer]),
-        lambda: pente.SGD(layer, lr=-1.0),
-        lambda: pente.SGD([{"layers": layer}, {"layers": 3}]),
-        lambda: pente.SGD([{"layers": layer, "x": 3}]),
-        lambda: optimizer.add_group(layer),
-        lambda: optimizer.set_options(9, lr=1.0),
-        lambda: setattr(optimizer, "lr", -1.0),
-        lambda: pente.Trainer(layer, pente.SGD(pente.Linear(1, 1)), loss),
-        lambda: trainer.step(x, wide),
-        lambda: trainer.step(x, single),
-        lambda: trainer.step(x, y, wide),
-        lambda: trainer.step(x, nan),
-        lambda: trainer.fit(x, wide),
-        lambda: trainer.fit(x, nan),
-        lambda: trainer.fit(x, y, epochs=0),
-        lambda: trainer.fit(x, y, validation=(x, single)),
-        lambda: trainer.fit(x, y, validation=(x, wide)),
-        lambda: trainer.fit(x, y, on_epoch=fail),
-        lambda: trainer.fit(x, y, on_epoch=3),
-        lambda: pente.gradcheck(layer, single),
-        lambda: pente.gradcheck(layer, x, single, loss),
-        lambda: pente.gradcheck(layer, x, wide, loss),
-        lambda: memoryview(layer.weight)[9, 9],
-        lambda: layer.weight[9, 9],
-    ], (layer, loss, none, optimizer, trainer, x, y, single, wide, read_only, nan)
-
-
-def good_paths():
-    layer, x, y = problem("float64", rows=4, in_features=3, out_features=2)
-    loss, none = pente.MSELoss(), pente.MSELoss("none")
-    optimizer = pente.SGD(layer, momentum=0.9)
-    trainer = pente.Trainer(layer, optimizer, loss)
-    out = zeros(4, 2)
-    weight = vector([1, 2, 3, 4])
-
-    def all_four():
-        loss(layer.forward(x, out), y, weight)
-        layer.backward(loss.backward())
-        none(layer(x), y)
-        none.backward(out)
-        layer.backward(out, input_gradient=False)
-
-    return [
-        lambda: pente.Linear(3, 2, seed=0),
-        lambda: pente.Linear(3, 2).weight,
-        lambda: layer.predict(x),
-        all_four,
-        lambda: layer.load_state_dict(layer.state_dict()),
-        lambda: pente.SGD([{"layers": layer}, {"layers": [pente.Linear(1, 1, dtype="float64")], "lr": 1.0}]).groups,
-        lambda: trainer.step(x, y, weight),
-        lambda: trainer.fit(x, y, validation=(x, y), on_epoch=lambda epoch: None),
-        lambda: pente.gradcheck(layer, x, y, loss),
-        lambda: [repr(thing) for thing in (layer, loss, optimizer, layer.weight)],
-    ], (layer, loss, none, optimizer, trainer, x, y, out, weight)
-
-
-def attempt(call, fails):
-    try:
-        call()
-    except Exception:
-        assert fails
-    else:
-        assert not fails
-
-
-class MallocInfo(ctypes.Structure):
-    """glibc's mallinfo2: the eighth number is how many bytes are in use, by Python's objects and by libpente."""
-
-    _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]
-
-
-def malloced():
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None:
-        return 0
-    mallinfo.restype = MallocInfo
-    return mallinfo().h
-
-
-def traced():
-    return tracemalloc.get_traced_memory()[0]
-
-
-def growth(measure, call, fails):
-    """Bytes, over 1000 calls. What grows once, such as a cache, is no leak: the least of three rounds counts."""
-    least = sys.maxsize
-    for _ in range(3):
-        before = measure()
-        for _ in range(1000):
-            attempt(call, fails)
-        gc.collect()
-        least = min(least, measure() - before)
-        if least < 1000:
-            break
-    return least
-
-
-@pytest.mark.parametrize("paths", [error_paths, good_paths])
-@pytest.mark.parametrize("measure", [traced, malloced])
-def test_nothing_leaks(paths, measure):
-    calls, things = paths()
-    fails = paths is error_paths
-    gc.collect()
-    gc.freeze()  # what was there before need not be looked at again and again
-    if measure is traced:
-        tracemalloc.start()
-    try:
-        for call in calls:
-            attempt(call, fails)
-            references = [sys.getrefcount(thing) for thing in things]
-            assert growth(measure, call, fails) < 1000
-            assert [sys.getrefcount(thing) for thing in things] == references
-    finally:
-        tracemalloc.stop()
-        gc.unfreeze()
-
-
-def test_an_interpreter_of_its_own_and_its_end():
-    run_python(
-        """
-        try:
-            import _interpreters as interpreters
-        except ImportError:
-            import _xxsubinterpreters as interpreters
-        import pente
-        layer = pente.Linear(3, 2, seed=0)
-        code = '''
-        import pente, array
-        layer = pente.Linear(3, 2, seed=0)
-        trainer = pente.Trainer(layer, pente.SGD(layer), pente.MSELoss())
-        for _ in range(10):
-            trainer.fit(array.array("f", [1, 2, 3]), array.array("f", [1, 2]), on_epoch=lambda epoch: None)
-        layer.forward(array.array("f", [1, 2, 3]))
-        '''
-        import textwrap
-        for _ in range(5):
-            interpreter = interpreters.create()
-            execute = getattr(interpreters, "exec", None) or interpreters.run_string
-            failure = execute(interpreter, textwrap.dedent(code))
-            assert failure is None, failure
-            interpreters.destroy(interpreter)
-        assert layer.weight.tolist() == pente.Linear(3, 2, seed=0).weight.tolist()
-        """
-    )
-
-
-def test_the_module_loads_twice():
-    run_python(
-        """
-        import sys
-        import pente
-        first = pente._pente
-        layer = pente.Linear(3, 2)
-        for name in [name for name in sys.modules if name.startswith("pente")]:
-            del sys.modules[name]
-        import pente
-        assert pente._pente is not first and pente.Linear is not first.Linear
-        try:
-            pente.SGD(layer)
-        except TypeError:
-            pass
-        else:
-            raise AssertionError("another module's layer")
-        first.SGD(layer).step()
-        """
-    )

@@ -126,6 +126,14 @@ def test_refused_inputs_leave_the_call_before_them(prediction, target, weight, e
     assert loss.backward().shape == (2, 2)
 
 
+def test_an_upstream_gradient_that_is_no_number_is_named():
+    loss = pente.MSELoss()
+    loss(randoms(2, 2), zeros(2, 2))
+    with pytest.raises(TypeError, match="grad_output must be a number, not 'a'"):
+        loss.backward("a")
+    assert loss.backward(1).shape == (2, 2)
+
+
 def test_describes_itself():
     assert repr(pente.MSELoss("batch_mean")) == "MSELoss(reduction='batch_mean')"
     assert pente.MSELoss().reduction == "mean"

@@ -4,10 +4,11 @@ import os
 import signal
 import threading
 import time
+from itertools import pairwise
 
 import pente
 import pytest
-from support import THRESHOLD, problem, randoms, run_python, zeros
+from support import THRESHOLD, Affine, problem, randoms, run_python, square, zeros
 
 WIDE = 300  # x of WIDE x WIDE: far above the threshold; 3 x WIDE is below
 
@@ -106,12 +107,57 @@ def test_a_layer_each_is_free():
     assert len(results) == 6 and all(result == results[0] for result in results)
 
 
+def test_layers_of_ones_own_train_side_by_side():
+    def train():
+        layer, x, y = problem("float64", rows=400)
+        chain = pente.Chain(layer, square(), Affine(pente.Linear(2, 2, dtype="float64", seed=0)))
+        trainer = pente.Trainer(chain, pente.SGD(chain, lr=0.01), pente.MSELoss())
+        results.append(trainer.fit(x, y, epochs=5, batch_size=100).training_losses)
+
+    results = []
+    run_together(*[train] * 4)
+    assert len(results) == 4 and all(result == results[0] for result in results)
+
+
+def test_threads_on_one_layer_of_ones_own():
+    chain = pente.Chain(pente.Linear(WIDE, 8, dtype="float64"), Affine(pente.Linear(8, 2, dtype="float64")))
+    x, small, y = randoms(40, WIDE), randoms(2, WIDE), randoms(40, 2)
+    expected = bytes(chain.predict(x))
+    trainer = pente.Trainer(chain, pente.SGD(chain, lr=0.0), pente.MSELoss())
+    state, done = chain.state_dict(), []
+
+    def predict():
+        assert bytes(chain.predict(x)) == expected
+        done.append(True)
+
+    run_together(
+        repeatedly(predict, 50),
+        repeatedly(predict, 50),
+        repeatedly(lambda: (chain.forward(small), chain.backward(zeros(2, 2))), 50),
+        repeatedly(lambda: trainer.step(x, y), 50),
+        repeatedly(lambda: chain.load_state_dict(state), 50),
+        repeatedly(lambda: chain[1].predict(zeros(1, 8)), 50),
+        repeatedly(chain.state_dict, 50),
+    )
+    assert done
+    predict()
+
+
 def long_calls():
     layer = pente.Linear(1000, 500, dtype="float64")
     x, y = zeros(4000, 1000), zeros(4000, 500)
     trainer = pente.Trainer(layer, pente.SGD(layer), pente.MSELoss())
     many = zeros(40000, 500)
+    chain = pente.Chain(layer, pente.ReLU("float64"), pente.Linear(500, 500, dtype="float64"))
+    wide, narrow = zeros(3000, 4000), zeros(3000, 100)
+    after_a_callback = pente.Chain(
+        pente.CustomLayer(forward=lambda x: x, dtype="float64"), pente.Linear(100, 4000, dtype="float64")
+    )
     return {
+        "after a callback": lambda: after_a_callback.predict(narrow, wide),
+        "chain": lambda: chain.predict(x, y),
+        "activation": lambda: pente.Tanh("float64").predict(many),
+        "scaler": lambda: pente.Scaler(500, "float64").fit(many),
         "step": lambda: trainer.step(x, y),
         "fit": lambda: trainer.fit(x, y),
         "predict": lambda: layer.predict(x, y),
@@ -119,7 +165,9 @@ def long_calls():
     }
 
 
-@pytest.mark.parametrize("name", ["step", "fit", "predict", "loss"])
+@pytest.mark.parametrize(
+    "name", ["step", "fit", "predict", "loss", "chain", "after a callback", "activation", "scaler"]
+)
 def test_other_threads_run_during_a_long_call(name):
     call = long_calls()[name]
     call()
@@ -130,17 +178,22 @@ def test_other_threads_run_during_a_long_call(name):
             ticks.append(time.perf_counter())
             time.sleep(0.0005)
 
+    def longest_wait():
+        """As a fraction of the call."""
+        begin = time.perf_counter()
+        call()
+        end = time.perf_counter()
+        times = [begin, *(tick for tick in list(ticks) if begin < tick < end), end]
+        return max(later - tick for tick, later in pairwise(times)) / (end - begin)
+
     thread = threading.Thread(target=tick)
     thread.start()
     while not ticks:
         time.sleep(0.001)
-    begin = time.perf_counter()
-    call()
-    end = time.perf_counter()
+    waits = [longest_wait() for _ in range(3)]
     stop.set()
     thread.join()
-    during = [tick for tick in ticks if begin < tick < end]
-    assert len(during) > (end - begin) / 0.0005 / 50
+    assert min(waits) < 0.4  # the machine may be busy with something else
 
 
 INTERRUPTED = """
@@ -172,6 +225,57 @@ INTERRUPTED = """
 @pytest.mark.parametrize("arguments", ["batch_size=32", "batch_size=20000", "on_epoch=lambda epoch: None"])
 def test_ctrl_c_ends_a_fit(arguments):
     run_python(INTERRUPTED.format(arguments=arguments))
+
+
+def test_ctrl_c_within_a_layer_of_ones_own():
+    run_python(
+        """
+        import os, signal, threading, time
+        import pente
+        def forward(x):
+            entered.set()
+            time.sleep(0.02)
+            return x
+        entered = threading.Event()
+        slow = pente.CustomLayer(forward=forward, backward=lambda x, y, grad_output: grad_output)
+        chain = pente.Chain(pente.Linear(3, 2, seed=0), slow)
+        trainer = pente.Trainer(chain, pente.SGD(chain, lr=0.1, momentum=0.9), pente.MSELoss())
+        x, y = (memoryview(bytearray(4 * 64 * n)).cast("f", (64, n)) for n in (3, 2))
+        sent = []
+        def interrupt():
+            entered.wait()
+            sent.append(time.perf_counter())
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Thread(target=interrupt).start()
+        try:
+            trainer.fit(x, y, epochs=10**6, batch_size=1)
+        except KeyboardInterrupt:
+            took = time.perf_counter() - sent[0]
+        assert took < 1, took
+        trainer.step(x, y)
+        chain.backward(chain.forward(x))
+        """
+    )
+
+
+def test_a_process_may_end_while_a_thread_is_at_work():
+    run_python(
+        """
+        import threading, time
+        import pente
+        entered = threading.Event()
+        def forward(x):
+            entered.set()
+            time.sleep(0.001)
+            return x
+        slow = pente.CustomLayer(forward=forward, backward=lambda x, y, grad_output: grad_output)
+        chain = pente.Chain(pente.Linear(3, 2, seed=0), slow)
+        trainer = pente.Trainer(chain, pente.SGD(chain, lr=0.1), pente.MSELoss())
+        x, y = (memoryview(bytearray(4 * 64 * n)).cast("f", (64, n)) for n in (3, 2))
+        threading.Thread(target=lambda: trainer.fit(x, y, epochs=10**6), daemon=True).start()
+        entered.wait()
+        """
+    )
 
 
 def test_a_signal_handlers_own_error_comes_out():

@@ -14,16 +14,21 @@ def test_the_example_runs(tmp_path):
     assert history.training_losses == losses
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("mypy"))
+
+
 def check(*command):
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_stubs_and_example_are_strictly_typed(tmp_path):
+def test_stubs_and_example_are_strictly_typed(cache):
     pytest.importorskip("mypy")
     example = pathlib.Path(typed_example.__file__)
-    check("mypy", "--strict", "--cache-dir", str(tmp_path), "-p", "pente")
-    check("mypy", "--strict", "--cache-dir", str(tmp_path), str(example))
+    check("mypy", "--strict", "--cache-dir", cache, "-p", "pente")
+    check("mypy", "--strict", "--cache-dir", cache, str(example))
 
 
 def test_stubs_are_what_is_there(tmp_path, monkeypatch):
@@ -46,10 +51,21 @@ def test_stubs_are_what_is_there(tmp_path, monkeypatch):
         "pente.Linear(3, 2).weight = None",
         "pente.gradcheck(None, b'', None, None, 1e-6)",
         "class Mine(pente.Linear): ...",
+        "pente.Chain(3)",
+        "pente.Chain(pente.Linear(3, 2))['0']",
+        "pente.Chain(pente.Linear(3, 2))[0].weight",
+        "pente.ReLU(0.1)",
+        "pente.LeakyReLU('float64')",
+        "pente.CustomLayer(3, 2, forward=3)",
+        "pente.CustomLayer(parameters={'a': 1.0})",
+        "pente.Linear(3, 2).save('file', pente.MSELoss())",
+        "pente.Linear(3, 2).in_features = 4",
+        "pente.SGD(pente.Linear(3, 2)).step_count = 0",
+        "(lambda relu: relu.in_features + 1)(pente.ReLU())",
     ],
 )
-def test_mistakes_are_found(tmp_path, line):
+def test_mistakes_are_found(tmp_path, cache, line):
     api = pytest.importorskip("mypy.api")
     (tmp_path / "mistake.py").write_text(f"import pente\n{line}\n")
-    output, _, status = api.run(["--strict", f"--cache-dir={tmp_path}", str(tmp_path / "mistake.py")])
+    output, _, status = api.run(["--strict", "--cache-dir", cache, str(tmp_path / "mistake.py")])
     assert status == 1 and "mistake.py:2" in output

@@ -1,0 +1,139 @@
+"""The module itself: several of it, and its end."""
+
+import sys
+
+import pytest
+from support import run_python
+
+
+def test_an_interpreter_of_its_own_and_its_end():
+    run_python(
+        """
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        import pente
+        layer = pente.Linear(3, 2, seed=0)
+        code = '''
+        import pente, array
+        layer = pente.Linear(3, 2, seed=0)
+        trainer = pente.Trainer(layer, pente.SGD(layer), pente.MSELoss())
+        for _ in range(10):
+            trainer.fit(array.array("f", [1, 2, 3]), array.array("f", [1, 2]), on_epoch=lambda epoch: None)
+        layer.forward(array.array("f", [1, 2, 3]))
+
+        class Same(pente.CustomLayer):
+            def compute_forward(self, x, a):
+                return x
+            def compute_backward(self, x, y, grad_output, a):
+                self.calls += 1
+                return grad_output, {"a": a}
+
+        same = Same(2, 2, parameters={"a": array.array("f", [0, 0])})
+        same.calls = 0
+        chain = pente.Chain(layer, same, pente.Softplus())
+        same.trainer = pente.Trainer(chain, pente.SGD(chain), pente.MSELoss())
+        same.trainer.fit(array.array("f", [1, 2, 3]), array.array("f", [1, 2]), epochs=10)
+        assert same.calls == 10
+        try:
+            pente.CustomLayer(forward=lambda x: 1 // 0).predict(array.array("f", [1]))
+        except ZeroDivisionError:
+            pass
+        else:
+            raise AssertionError("no exception")
+        '''
+        import textwrap
+        for _ in range(5):
+            interpreter = interpreters.create()
+            execute = getattr(interpreters, "exec", None) or interpreters.run_string
+            failure = execute(interpreter, textwrap.dedent(code))
+            assert failure is None, failure
+            interpreters.destroy(interpreter)
+        assert layer.weight.tolist() == pente.Linear(3, 2, seed=0).weight.tolist()
+        """
+    )
+
+
+def test_the_module_loads_twice():
+    run_python(
+        """
+        import sys
+        import pente
+        first = pente._pente
+        layer = pente.Linear(3, 2)
+        for name in [name for name in sys.modules if name.startswith("pente")]:
+            del sys.modules[name]
+        import pente
+        assert pente._pente is not first and pente.Linear is not first.Linear
+        try:
+            pente.SGD(layer)
+        except TypeError:
+            pass
+        else:
+            raise AssertionError("another module's layer")
+        first.SGD(layer).step()
+        import gc, weakref
+        types = [weakref.ref(value) for value in vars(first).values() if isinstance(value, type)]
+        del first, layer
+        gc.collect()
+        assert len(types) == 14 and not any(reference() for reference in types)
+        """
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no buffers in Python")
+def test_what_the_garbage_collector_runs_while_it_takes_the_module_apart():
+    run_python(
+        """
+        import array, gc, sys
+
+        class Exporter:
+            def __buffer__(self, flags):
+                return memoryview(array.array("f", [1, 2]))
+            def __release_buffer__(self, view):
+                for call in calls:
+                    try:
+                        done.append(call(self))
+                    except Exception as error:
+                        done.append(error)
+
+        calls = [
+            lambda self: self.pente.Linear(2, 2),
+            lambda self: self.pente.Chain(self.layer, self.pente.Tanh()),
+            lambda self: self.Linear(2, 2),
+            lambda self: self.Chain(self.layer),
+            lambda self: self.Tanh(),
+            lambda self: self.Scaler(2),
+            lambda self: self.Loss(),
+            lambda self: self.SGD(self.layer),
+            lambda self: self.Trainer(self.layer, self.optimizer, self.loss),
+            lambda self: self.optimizer.add_group(self.layer),
+            lambda self: self.layer.predict(array.array("f", [1, 2])),
+            lambda self: self.layer.parameters["bias"].tolist(),
+            lambda self: self.loss(array.array("f", [1, 2]), array.array("f", [1, 2])),
+            lambda self: self.loss.backward(),
+            lambda self: self.squares(array.array("f", [1, 2]), array.array("f", [1, 2])),
+        ]
+        done = []
+        gc.disable()
+        for _ in range(10):
+            import pente
+            for _ in range(10):
+                exporter = Exporter()
+                exporter.pente, exporter.itself = pente, exporter
+                exporter.Linear, exporter.Chain, exporter.Tanh = pente.Linear, pente.Chain, pente.Tanh
+                exporter.Scaler, exporter.Loss, exporter.SGD = pente.Scaler, pente.MSELoss, pente.SGD
+                exporter.Trainer, exporter.layer = pente.Trainer, pente.Linear(2, 2)
+                exporter.optimizer, exporter.loss = pente.SGD(exporter.layer), pente.MSELoss()
+                exporter.squares = pente.MSELoss("none")
+                exporter.layer.forward(exporter)
+                exporter.loss(array.array("f", [1, 2]), array.array("f", [1, 2]))
+            for name in [name for name in sys.modules if name.startswith("pente")]:
+                del sys.modules[name]
+            del pente, exporter
+            done.clear()
+            gc.collect()
+            assert len(done) >= 10 * len(calls)
+        """
+    )
