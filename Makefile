@@ -48,7 +48,8 @@ build/venv/stamp: build/setup.stamp tools/requirements.txt
 	touch $@
 
 build/venv/pente.stamp: build/venv/stamp $(LIBRARY) \
-    $(shell find bindings/python/pente bindings/python/extension -type f -name '*.[chip]*') bindings/python/setup.py bindings/python/pyproject.toml
+    $(shell find bindings/python/pente bindings/python/extension -type f -name '*.[chip]*') \
+    bindings/python/setup.py bindings/python/pyproject.toml
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall bindings/python
 	touch $@
 

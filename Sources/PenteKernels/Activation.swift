@@ -76,7 +76,8 @@ public struct ActivationPass<T: KernelScalar>: BitwiseCopyable {
         if function == .tanh {
             // With u = e^(−2|v|) − 1: tanh |v| = −u / (2 + u), without cancellation at small v.
             let u = power.minusOne
-            return T._choose(v, zero - u, u) / (one + one + u)
+            let result = T._choose(v, zero - u, u) / (one + one + u)
+            return T._choose(v, result, T._choose(zero - v, result, v))  // ±0 as it is
         }
         let z = power.value
         // The sigmoid is the derivative of softplus.

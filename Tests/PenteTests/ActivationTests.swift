@@ -63,6 +63,11 @@ import Testing
         }
     }
 
+    @Test func tanhKeepsTheSignOfZero() throws {
+        #expect(try apply(.tanh, [-0.0 as Float, 0, 1]).y.map(\.sign) == [.minus, .plus, .plus])
+        #expect(try apply(.tanh, [-0.0 as Double, 0, -1]).y.map(\.sign) == [.minus, .plus, .minus])
+    }
+
     /// As they are defined, from x or from the y that forward gave; times the upstream gradient.
     @Test func derivatives() throws {
         try check(Float.self)
