@@ -51,11 +51,7 @@ package struct Buffer<Element: BitwiseCopyable>: ~Copyable {
 
     package var isEmpty: Bool { count == 0 }
 
-    /// Makes room for `wanted` elements, if there is not; what was there is lost then.
-    package mutating func reserve(_ wanted: Int) throws(PenteError) {
-        if let larger = try larger(rows: 1, columns: wanted) { self = larger }
-    }
-
+    /// Makes room for a matrix, if there is not; what was there is lost then.
     package mutating func reserve(rows: Int, columns: Int) throws(PenteError) {
         if let larger = try larger(rows: rows, columns: columns) { self = larger }
     }

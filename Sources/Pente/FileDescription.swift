@@ -1,7 +1,7 @@
 /// What a file's metadata says: how the layer is built, of which dtype, and an optimizer's state but for its buffers.
 struct FileDescription {
-    private(set) var architecture: Architecture
-    private(set) var isFloat64: Bool
+    let architecture: Architecture
+    let isFloat64: Bool
     private(set) var optimizer: SavedOptimizer?
 
     /// Bounds the memory and time that a file can take before it is found to be wrong.

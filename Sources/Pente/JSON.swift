@@ -182,8 +182,6 @@ struct JSONString: BitwiseCopyable {
     /// How many bytes it takes at most.
     var capacity: Int { raw.count }
 
-    var isEmpty: Bool { raw.isEmpty }
-
     /// Its characters in UTF-8, escapes resolved.
     struct Bytes: IteratorProtocol {
         fileprivate let raw: UnsafeBufferPointer<UInt8>
