@@ -68,7 +68,7 @@ extension GradientCheckReport {
             }
             if length < bytes.count { return }
             // Cut between two characters.
-            repeat { length -= 1 } while length > 0 && bytes[length] & 0xc0 == 0x80
+            repeat { length -= 1 } while length > 0 && isInsideCharacter(bytes[length])
             for i in length..<bytes.count { bytes[i] = 0 }
         }
         (report.row, report.column) = (Int64(row), Int64(column))

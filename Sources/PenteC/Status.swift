@@ -74,7 +74,7 @@ private func append(_ byte: UInt8, _ buffer: UnsafeMutablePointer<CChar>, _ leng
     return true
 }
 
-private func isInsideCharacter(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
+func isInsideCharacter(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
 
 /// What an out-parameter points to, which must not be NULL.
 func require<Pointer>(_ pointer: Pointer?, _ name: StaticString) throws(PenteError) -> Pointer {

@@ -172,6 +172,18 @@ bool same_model(const model *a, const model *b) {
            same_bits("bias's gradient", &a->bias_gradient, &b->bias_gradient);
 }
 
+pente_sgd_options options_of(double lr, double momentum, double dampening, double weight_decay, int nesterov,
+                             int maximize) {
+    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+    options.lr = lr;
+    options.momentum = momentum;
+    options.dampening = dampening;
+    options.weight_decay = weight_decay;
+    options.nesterov = nesterov;
+    options.maximize = maximize;
+    return options;
+}
+
 pente_sgd *sgd_new(const model *model, double lr, double momentum) {
     pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
     options.lr = lr;

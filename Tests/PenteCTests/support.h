@@ -60,6 +60,8 @@ void model_free(model *model);
 /* Both models have the same parameters and gradients. */
 bool same_model(const model *a, const model *b);
 
+pente_sgd_options options_of(double lr, double momentum, double dampening, double weight_decay, int nesterov,
+                             int maximize);
 pente_sgd *sgd_new(const model *model, double lr, double momentum);
 pente_mse *mse_new(pente_reduction reduction);
 pente_trainer *trainer_new(const model *model, const pente_mse *mse, pente_sgd *sgd);

@@ -203,17 +203,10 @@ static void test_free_in_any_order(void **state) {
 
 /* ---- Optimizers ---- */
 
-static pente_sgd_options options_of(double lr, double momentum) {
-    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
-    options.lr = lr;
-    options.momentum = momentum;
-    return options;
-}
-
 /* A group for each linear layer, with options of its own, is an optimizer for each. The scaler needs none. */
 static void test_groups(void **state) {
     (void)state;
-    const pente_sgd_options options[] = {options_of(0.1, 0.9), options_of(0.02, 0)};
+    const pente_sgd_options options[] = {options_of(0.1, 0.9, 0, 0, 0, 0), options_of(0.02, 0, 0, 0, 0, 0)};
     pente_layer *linears[2], *twins[2], *scaler = scaler_new(PENTE_FLOAT32, 3), *chain = NULL, *twin = NULL;
     pente_layer *sigmoid = activation_new(PENTE_FLOAT32, PENTE_SIGMOID);
     pente_sgd *sgd = NULL, *twins_sgds[2];

@@ -16,18 +16,6 @@ typedef struct run {
     pente_trainer *trainer;
 } run;
 
-static pente_sgd_options options_of(double lr, double momentum, double dampening, double weight_decay, int nesterov,
-                                    int maximize) {
-    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
-    options.lr = lr;
-    options.momentum = momentum;
-    options.dampening = dampening;
-    options.weight_decay = weight_decay;
-    options.nesterov = nesterov;
-    options.maximize = maximize;
-    return options;
-}
-
 static run run_new(pente_dtype dtype, uint64_t seed, const pente_sgd_options *first, const pente_sgd_options *second) {
     pente_layer *one = linear_new(dtype, 4, 5, seed), *two = linear_new(dtype, 5, 2, seed + 1);
     pente_layer *scaler = scaler_new(dtype, 4), *tanh = activation_new(dtype, PENTE_TANH);

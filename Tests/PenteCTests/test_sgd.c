@@ -38,18 +38,6 @@ static void fill_gradients(const model *m) {
     fill_random(&m->bias_gradient);
 }
 
-static pente_sgd_options options_of(double lr, double momentum, double dampening, double weight_decay, int nesterov,
-                                    int maximize) {
-    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
-    options.lr = lr;
-    options.momentum = momentum;
-    options.dampening = dampening;
-    options.weight_decay = weight_decay;
-    options.nesterov = nesterov;
-    options.maximize = maximize;
-    return options;
-}
-
 static void check_options(pente_dtype dtype, const pente_sgd_options *options) {
     static const int64_t sizes[][2] = {{1, 1}, {3, 7}, {17, 5}, {40, 33}};
     for (size_t i = 0; i < COUNT(sizes); i++) {
