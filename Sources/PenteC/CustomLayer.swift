@@ -72,13 +72,13 @@ final class CallbackLayer<Element: Scalar>: _UserLayer<Element> {
         if isRunning.exchange(true, ordering: .acquiring) {
             throw PenteError(.busy, "a callback of the layer is running already")
         }
-        let failures = pente_failures().pointee
+        let failures = failureCount()
         let status = callback()
         isRunning.store(false, ordering: .releasing)
         if status == 0 { return }
         // If Pente refused what the callback asked of it, its words say more than ours.
         let cause: Message =
-            pente_failures().pointee == failures ? "" : ": \(String(cString: pente_last_error()))"
+            failureCount() == failures ? "" : ": \(String(cString: pente_last_error()))"
         throw PenteError(
             PenteError.Code(rawValue: status), "the layer's \(name) callback returned \(status)\(cause)")
     }

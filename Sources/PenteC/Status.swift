@@ -50,6 +50,11 @@ func freeing(_ function: StaticString, _ handle: OpaquePointer?, _ kind: Kind, _
     status(function, allocates: false) { () throws(PenteError) in try HandleTable.remove(handle, kind, name) }
 }
 
+/// How many of the thread's calls have failed. In this file alone: each that a header's function is inlined into has
+/// statics of its own.
+@inline(never)
+func failureCount() -> UInt64 { pente_failures().pointee }
+
 /// Writes "function: message" to the thread's buffer, cut where it would not fit, between two characters.
 private func record(_ function: StaticString, _ message: String) {
     let buffer = pente_message()!

@@ -157,7 +157,7 @@ static void test_others(void **state) {
     run_all(use_others, PENTE_OK);
 }
 
-/* The status of a call within is a status to return. */
+/* The status of a call within is a status to return; its words come out too. */
 static void fail_by_another(affine *own) {
     scene *s = own->of_inside;
     s->seen = pente_layer_forward(s->other.model.layer, NULL, &s->other_y, &s->other_x);
@@ -179,6 +179,9 @@ static void test_status_of_another(void **state) {
             s.own.inside = fail_by_another;
         }
         REFUSED(PENTE_SHAPE_MISMATCH, outer[i].run(&s));
+        if (!strstr(pente_last_error(), "returned 3: pente_layer_forward: x is ")) {
+            fail_msg("%s: the message lacks its cause: %s", outer[i].name, pente_last_error());
+        }
     }
     s.own.forward_fails = s.own.backward_fails = PENTE_OK;
     scene_free(&s);
