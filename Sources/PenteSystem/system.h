@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 /* Which of the kernels' levels this processor and its operating system run: 0 any, 1 AVX2 with FMA, 2 AVX-512. */
-static inline int pente_processor_level(void) {
+static inline __attribute__((noinline)) int pente_find_processor_level(void) {
 #if defined(__x86_64__)
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
         !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("f16c") || !__builtin_cpu_supports("lzcnt") ||
@@ -30,6 +30,17 @@ static inline int pente_processor_level(void) {
 #else
     return 0;
 #endif
+}
+
+/* The same, looked up once: a dozen tests take as long as a small step. */
+static inline __attribute__((always_inline)) int pente_processor_level(void) {
+    static int level = -1;
+    int known = __atomic_load_n(&level, __ATOMIC_RELAXED);
+    if (__builtin_expect(known < 0, 0)) {
+        known = pente_find_processor_level();
+        __atomic_store_n(&level, known, __ATOMIC_RELAXED);
+    }
+    return known;
 }
 
 static inline double pente_monotonic_seconds(void) {
