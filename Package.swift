@@ -1,11 +1,15 @@
 // swift-tools-version: 6.3
 import PackageDescription
 
-// PENTE_EMBEDDED=1 compiles the same sources as Embedded Swift: the self-contained libpente.so (see the Makefile).
+// PENTE_EMBEDDED=1 compiles the same sources as Embedded Swift: the self-contained libpente.so (see the Makefile). Its
+// runtime checks no exclusivity: the calls that would ask it to are left out.
 let isEmbedded = Context.environment["PENTE_EMBEDDED"] == "1"
 let embedded: [SwiftSetting] =
     isEmbedded
-    ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-Xfrontend", "-function-sections"])] : []
+    ? [
+        .enableExperimentalFeature("Embedded"),
+        .unsafeFlags(["-wmo", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections"]),
+    ] : []
 // A function is compiled once, and not again for each closure that it is called with.
 let small: [SwiftSetting] =
     isEmbedded ? [.unsafeFlags(["-Osize", "-Xllvm", "-sil-disable-pass=closure-specialize"])] : []
