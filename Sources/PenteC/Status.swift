@@ -82,10 +82,14 @@ private func append(_ byte: UInt8, _ buffer: UnsafeMutablePointer<CChar>, _ leng
 func isInsideCharacter(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
 
 /// What an out-parameter points to, which must not be NULL.
+@inline(__always)
 func require<Pointer>(_ pointer: Pointer?, _ name: StaticString) throws(PenteError) -> Pointer {
-    guard let pointer else { throw PenteError(.invalidArgument, "\(name) is NULL") }
+    guard let pointer else { throw isNull(name) }
     return pointer
 }
+
+@inline(never)
+private func isNull(_ name: StaticString) -> PenteError { PenteError(.invalidArgument, "\(name) is NULL") }
 
 /// A struct of the caller's that starts with its size, which must be that of this header; nil for NULL. The size is read
 /// first: the rest may not be there.

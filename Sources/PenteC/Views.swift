@@ -8,32 +8,23 @@ extension Scalar {
 
 extension UnsafePointer<pente_matrix>? {
     /// The caller's matrix as a view of `Element`, or what is wrong with it.
+    @_optimize(speed)
     func view<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError)
         -> MatrixView<Element>
     {
-        let matrix = try require(self, name).pointee
-        let (rows, columns, rowStride) = (Int(matrix.rows), Int(matrix.columns), Int(matrix.row_stride))
-        guard rows >= 1, columns >= 1 else {
-            throw PenteError(.invalidArgument, "\(name) is \(rows, columns); both sizes must be at least 1")
-        }
-        guard rowStride >= columns else {
-            throw PenteError(.invalidArgument, "\(name) has a row_stride of \(rowStride), below its \(columns) columns")
-        }
-        try requireDtype(matrix.dtype, Element.self, name)
-        let (span, overflow) = (rows - 1).multipliedReportingOverflow(by: rowStride)
+        let matrix = try require(self, name)
+        // Field by field: a copy of the struct would go by way of the stack.
+        let (rows, columns) = (Int(matrix.pointee.rows), Int(matrix.pointee.columns))
+        let rowStride = Int(matrix.pointee.row_stride)
+        let (span, overflow) = (rows &- 1).multipliedReportingOverflow(by: rowStride)
         let (count, overflow2) = span.addingReportingOverflow(columns)
         let (bytes, overflow3) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.size)
-        let address = UInt(bitPattern: matrix.data)
-        if overflow || overflow2 || overflow3 || address.addingReportingOverflow(UInt(bytes)).overflow {
-            throw PenteError(
-                .invalidArgument,
-                "\(name) is \(rows, columns) with a row_stride of \(rowStride): more than memory can hold")
-        }
-        guard let data = matrix.data else { throw PenteError(.invalidArgument, "\(name) has data NULL") }
-        if address % UInt(MemoryLayout<Element>.alignment) != 0 {
-            throw PenteError(
-                .invalidArgument, "\(name) has data that is not aligned to \(MemoryLayout<Element>.alignment) bytes")
-        }
+        let address = UInt(bitPattern: matrix.pointee.data)
+        let overflow4 = address.addingReportingOverflow(UInt(bitPattern: bytes)).overflow
+        let fitsMemory = !(overflow || overflow2 || overflow3 || overflow4)
+        guard rows >= 1, columns >= 1, rowStride >= columns, matrix.pointee.dtype == Element.dtype, fitsMemory,
+            address % UInt(MemoryLayout<Element>.alignment) == 0, let data = matrix.pointee.data
+        else { throw refusal(of: matrix.pointee, fitsMemory, Element.self, name) }
         return MatrixView(
             UnsafePointer(data.assumingMemoryBound(to: Element.self)), rows: rows, columns: columns,
             rowStride: rows == 1 ? columns : rowStride)
@@ -73,14 +64,31 @@ func requireKnown(_ dtype: pente_dtype, _ name: StaticString) throws(PenteError)
     }
 }
 
-private func requireDtype<Element: Scalar>(
-    _ dtype: pente_dtype, _: Element.Type, _ name: StaticString
-) throws(PenteError) {
-    try requireKnown(dtype, name)
-    if dtype != Element.dtype {
-        let actual = dtype == Float.dtype ? Float.dtypeName : Double.dtypeName
-        throw PenteError(.dtypeMismatch, "\(name) is \(actual), but \(Element.dtypeName) was expected")
+/// What is wrong with a matrix that is no view of `Element`.
+@inline(never)
+private func refusal<Element: Scalar>(
+    of matrix: pente_matrix, _ fitsMemory: Bool, _: Element.Type, _ name: StaticString
+) -> PenteError {
+    let (rows, columns, rowStride) = (Int(matrix.rows), Int(matrix.columns), Int(matrix.row_stride))
+    if rows < 1 || columns < 1 {
+        return PenteError(.invalidArgument, "\(name) is \(rows, columns); both sizes must be at least 1")
     }
+    if rowStride < columns {
+        return PenteError(.invalidArgument, "\(name) has a row_stride of \(rowStride), below its \(columns) columns")
+    }
+    if matrix.dtype != Element.dtype {
+        do throws(PenteError) { try requireKnown(matrix.dtype, name) } catch { return error }
+        let actual = matrix.dtype == Float.dtype ? Float.dtypeName : Double.dtypeName
+        return PenteError(.dtypeMismatch, "\(name) is \(actual), but \(Element.dtypeName) was expected")
+    }
+    if !fitsMemory {
+        return PenteError(
+            .invalidArgument,
+            "\(name) is \(rows, columns) with a row_stride of \(rowStride): more than memory can hold")
+    }
+    if matrix.data == nil { return PenteError(.invalidArgument, "\(name) has data NULL") }
+    return PenteError(
+        .invalidArgument, "\(name) has data that is not aligned to \(MemoryLayout<Element>.alignment) bytes")
 }
 
 /// A matrix that a call writes, and that must not overlap what it reads.
@@ -95,24 +103,55 @@ struct Output<Element: Scalar> {
         self.name = name
     }
 
+    @inline(__always)
     func requireApart(from other: MatrixView<Element>?, _ otherName: StaticString) throws(PenteError) {
-        if let other, view.readOnly.overlaps(other) {
-            throw PenteError(.invalidArgument, "\(name) overlaps \(otherName)")
-        }
+        if let other, view.readOnly.overlaps(other) { throw overlapping(otherName) }
+    }
+
+    @inline(never)
+    private func overlapping(_ otherName: StaticString) -> PenteError {
+        PenteError(.invalidArgument, "\(name) overlaps \(otherName)")
     }
 
     func requireApart(from other: Output?) throws(PenteError) {
         if let other { try requireApart(from: other.view.readOnly, other.name) }
     }
 
+}
+
+/// Addresses from a start to an end.
+struct AddressRange {
+    private var start = UInt.max
+    private var end: UInt = 0
+
+    mutating func add(_ other: AddressRange) { self = union(other) }
+
+    mutating func add<Element: Scalar>(_ view: MatrixView<Element>) {
+        add(AddressRange(start: view.start, end: view.end))
+    }
+
+    @inline(__always)
+    func union(_ other: AddressRange) -> AddressRange {
+        AddressRange(start: min(start, other.start), end: max(end, other.end))
+    }
+
+    @inline(__always)
+    func isApart<Element: Scalar>(from view: MatrixView<Element>) -> Bool { view.end <= start || end <= view.start }
+}
+
+extension Output {
     func requireApart(from layer: Layer<Element>) throws(PenteError) {
         try view.readOnly.requireApart(from: layer, name)
     }
 }
 
 extension MatrixView where Scalar: Pente.Scalar {
-    private var start: UInt { UInt(bitPattern: base) }
-    private var end: UInt { start + UInt(((rows - 1) * rowStride + columns) * MemoryLayout<Scalar>.size) }
+    @inline(__always)
+    fileprivate var start: UInt { UInt(bitPattern: base) }
+    @inline(__always)
+    fileprivate var end: UInt {
+        start &+ UInt(bitPattern: ((rows &- 1) &* rowStride &+ columns) &* MemoryLayout<Scalar>.size)
+    }
 
     /// For an output, and for the input of a call that writes the layer.
     func requireApart(from layer: Layer<Scalar>, _ name: StaticString) throws(PenteError) {
@@ -121,10 +160,17 @@ extension MatrixView where Scalar: Pente.Scalar {
         }
     }
 
-    /// Whether an element of one is an element of the other. Two blocks of columns of one table may interleave; other
-    /// layouts that do are taken to overlap.
+    /// Whether an element of one is an element of the other.
+    @inline(__always)
     func overlaps(_ other: MatrixView) -> Bool {
         if end <= other.start || other.end <= start { return false }
+        return sharesElements(with: other)
+    }
+
+    /// The same, if their memory does overlap. Two blocks of columns of one table may interleave; other layouts that do
+    /// are taken to overlap.
+    @inline(never)
+    private func sharesElements(with other: MatrixView) -> Bool {
         let stride = rows == 1 ? other.rowStride : rowStride
         guard other.rows == 1 || other.rowStride == stride, columns <= stride, other.columns <= stride else {
             return true
