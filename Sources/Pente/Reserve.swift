@@ -15,9 +15,13 @@
         private static var base: UnsafeMutableRawPointer { UnsafeMutableRawPointer(pente_reserve()) }
 
         /// Throws if part of the reserve is taken and there still is no memory.
+        @inline(__always)
         package static func requireUntouched() throws(PenteError) {
-            if state.load(ordering: .relaxed) != 0 { __real_free(try allocate(4096, alignment: 64)) }
+            if state.load(ordering: .relaxed) != 0 { try requireMemory() }
         }
+
+        @inline(never)
+        private static func requireMemory() throws(PenteError) { __real_free(try allocate(4096, alignment: 64)) }
 
         /// Runs `body`, whose objects take up to count · bytesEach bytes: so much is there, or it does not begin.
         package static func with<Result>(
