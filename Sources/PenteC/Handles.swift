@@ -37,15 +37,19 @@ private struct Token {
         bits = Token.tag << 56 | kind.rawValue << 52 | generation << 28 | index << 4
     }
 
-    init?(_ handle: OpaquePointer) {
-        bits = UInt64(UInt(bitPattern: handle))
-        if bits >> 56 != Token.tag || bits & 0xf != 0 { return nil }
-    }
+    init(_ handle: OpaquePointer?) { bits = UInt64(UInt(bitPattern: handle)) }
 
+    var isToken: Bool { bits >> 56 == Token.tag && bits & 0xf == 0 }
     var kind: UInt64 { bits >> 52 & 0xf }
     var generation: UInt64 { bits >> 28 & 0xff_ffff }
     var index: UInt64 { bits >> 4 & 0xff_ffff }
     var handle: OpaquePointer? { OpaquePointer(bitPattern: UInt(bits)) }
+
+    /// Whether it can be one of such an object. Generations are odd while there is a handle, and even once it is freed.
+    @inline(__always)
+    func mayBe(_ kind: Kind) -> Bool {
+        bits & (0xfff << 52 | 1 << 28 | 0xf) == Token.tag << 56 | kind.rawValue << 52 | 1 << 28
+    }
 }
 
 /// A slot's word: is it being written, does somebody wait to write it, how many read it, how many hold it, its kind and
@@ -61,80 +65,103 @@ private struct SlotState {
 
     var bits: UInt64
 
-    var isHeld: Bool { bits & Self.holders != 0 }
-    var isInUse: Bool { bits & (Self.writer | Self.readers) != 0 }
+    /// Whether somebody holds or uses it.
+    var isNeeded: Bool { bits & (Self.holders | Self.writer | Self.readers) != 0 }
     /// Written, or about to be.
     var isWritten: Bool { bits & (Self.writer | Self.waiter) != 0 }
-    var isFullyRead: Bool { bits & Self.readers == Self.readers }
-    var kind: UInt64 { bits >> 36 & 0xf }
     var generation: UInt64 { bits >> 40 }
 
-    /// Generations are odd while there is a handle, and even once it is freed.
+    /// Whether somebody is in the way.
+    @inline(__always)
+    func refuses(_ access: Access) -> Bool {
+        switch access {
+        case .read: isWritten || bits & Self.readers == Self.readers
+        case .write: bits & (Self.writer | Self.waiter | Self.readers) != 0
+        }
+    }
+
+    /// For a token that may be of its kind.
+    @inline(__always)
     func isOf(_ token: Token) -> Bool {
-        generation == token.generation && generation & 1 == 1 && kind == token.kind
+        bits >> 36 == token.generation << 4 | token.kind
     }
 }
 
 enum Access {
     case read, write
+
+    /// What it adds to a slot's word.
+    @inline(__always)
+    fileprivate var part: UInt64 { self == .write ? SlotState.writer : SlotState.reader }
 }
 
-/// A place in the table.
+/// A place in the table, in a cache line of its own: threads with objects side by side do not slow each other down.
 struct Slot {
     fileprivate struct Memory: ~Copyable {
         let state: Atomic<UInt64>
         let nextFree: Atomic<UInt64>
-        var resource: Unmanaged<Resource>?
+        var index: UInt64
+        var resource: Unmanaged<Resource>
     }
 
+    /// Of a place's memory, from one to the next.
+    fileprivate static let stride = 64
+
     fileprivate let memory: UnsafeMutablePointer<Memory>
-    fileprivate let index: UInt64
 
-    static func == (a: Slot, b: Slot) -> Bool { a.index == b.index }
+    fileprivate init(_ address: UnsafeMutableRawPointer) { memory = address.assumingMemoryBound(to: Memory.self) }
 
-    /// Valid while the slot is in use or held.
-    fileprivate var resource: Resource { memory.pointee.resource!._withUnsafeGuaranteedRef { $0 } }
+    static func == (a: Slot, b: Slot) -> Bool { a.memory == b.memory }
 
-    /// For whoever holds it.
-    var held: Resource { resource }
+    /// For whoever uses or holds it.
+    var held: Resource { resource.takeUnretainedValue() }
+
+    @inline(__always)
+    fileprivate var resource: Unmanaged<Resource> { memory.pointee.resource }
 
     /// Begins an access if nobody is in the way; for a token, only if it is this slot's.
+    @inline(__always)
     fileprivate func tryBegin(_ access: Access, _ token: Token?) -> Begin {
+        var state = SlotState(bits: memory.pointee.state.load(ordering: .acquiring))
         while true {
-            let state = SlotState(bits: memory.pointee.state.load(ordering: .acquiring))
             if let token, !state.isOf(token) { return .stale }
-            if state.isWritten || access == .write && state.isInUse || state.isFullyRead { return .busy }
-            let next = state.bits &+ (access == .write ? SlotState.writer : SlotState.reader)
-            if memory.pointee.state.compareExchange(
-                expected: state.bits, desired: next, ordering: .acquiringAndReleasing
-            ).exchanged {
-                return .begun
-            }
+            if state.refuses(access) { return .busy }
+            let (exchanged, original) = memory.pointee.state.compareExchange(
+                expected: state.bits, desired: state.bits &+ access.part, ordering: .acquiringAndReleasing)
+            if exchanged { return .begun(self) }
+            state.bits = original
         }
     }
 
     fileprivate enum Begin {
-        case begun, busy, stale
+        case begun(Slot), busy, stale
     }
 
-    func end(_ access: Access) { subtract(access == .write ? SlotState.writer : SlotState.reader) }
+    /// For whoever holds it.
+    @inline(__always)
+    func tryBegin(_ access: Access) -> Bool {
+        if case .begun = tryBegin(access, nil) { true } else { false }
+    }
+
+    @inline(__always)
+    func end(_ access: Access) { subtract(access.part) }
 
     /// Keeps the object alive beyond its handle. Call it while the slot is in use or held. No object holds another twice,
     /// so there are never more holders than handles.
     func hold() { memory.pointee.state.wrappingAdd(SlotState.holder, ordering: .acquiringAndReleasing) }
 
+    @inline(never)
     func unhold() { subtract(SlotState.holder) }
 
+    @inline(__always)
     private func subtract(_ part: UInt64) {
         let state = memory.pointee.state.wrappingSubtract(part, ordering: .acquiringAndReleasing).newValue
-        releaseIfUnused(SlotState(bits: state))
+        if !SlotState(bits: state).isNeeded { release(SlotState(bits: state)) }
     }
 
     /// Whoever leaves the slot without holders and users is the last to know of it.
-    fileprivate func releaseIfUnused(_ state: SlotState) {
-        if state.isHeld || state.isInUse { return }
-        let resource = memory.pointee.resource!
-        memory.pointee.resource = nil
+    @inline(never)
+    fileprivate func release(_ state: SlotState) {
         resource.release()
         // A place whose generations are used up, and began again at 0, is left: no token may ever be right twice.
         if state.generation != 0 { HandleTable.putBack(self) }
@@ -142,25 +169,31 @@ struct Slot {
 }
 
 enum HandleTable {
-    // Chunk c has 64 << c slots: eighteen chunks are nearly all that an index of 24 bits can name.
-    private static let chunks = InlineArray<18, Atomic<UInt>> { _ in Atomic(0) }
+    // Chunk c has 64 << c slots: eighteen chunks are nearly all that an index of 24 bits can name. Spelt out, they need
+    // no initializer, for which each call would look.
+    private static let chunks: InlineArray<18, Atomic<UInt>> = [
+        Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0),
+        Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0), Atomic(0),
+    ]
     private static var capacity: UInt64 { 64 << 18 - 64 }
     private static let count = Atomic<UInt64>(0)
     /// The last slot that was put back, as index + 1, under a number of changes (32 bits) that tells two states of
     /// the list with the same first slot apart.
     private static let firstFree = Atomic<UInt64>(0)
 
+    @inline(__always)
     private static func chunk(of index: UInt64) -> (number: Int, offset: Int) {
-        let number = 63 - (index + 64).leadingZeroBitCount - 6
-        return (number, Int(index + 64) - 64 << number)
+        let number = 63 &- (index &+ 64).leadingZeroBitCount &- 6
+        return (number, Int(index &+ 64) &- 64 &<< number)
     }
 
+    /// For an index below the capacity.
+    @inline(__always)
     private static func slot(_ index: UInt64) -> Slot? {
         let (number, offset) = chunk(of: index)
-        guard let base = UnsafeMutablePointer<Slot.Memory>(bitPattern: chunks[number].load(ordering: .acquiring)) else {
-            return nil
-        }
-        return Slot(memory: base + offset, index: index)
+        let base = UnsafeMutableRawPointer(bitPattern: chunks[number].load(ordering: .acquiring))
+        guard let base else { return nil }
+        return Slot(base + offset &* Slot.stride)
     }
 
     /// A handle for the object, which the table now owns.
@@ -173,58 +206,75 @@ enum HandleTable {
         let generation = before.generation | 1
         slot.memory.pointee.state.store(
             generation << 40 | kind.rawValue << 36 | SlotState.holder, ordering: .releasing)
-        return Token(kind: kind, generation: generation, index: slot.index).handle
+        return Token(kind: kind, generation: generation, index: slot.memory.pointee.index).handle
     }
 
     /// Invalidates the handle; the object goes when nobody uses or holds it.
     static func remove(_ handle: OpaquePointer?, _ kind: Kind, _ name: String) throws(PenteError) {
         guard let handle else { return }
-        let (slot, token) = try find(handle, kind, name)
+        let token = Token(handle)
+        guard let slot = find(token, kind) else { throw refusal(of: handle, kind, name) }
         while true {
             let state = slot.memory.pointee.state.load(ordering: .acquiring)
-            if !SlotState(bits: state).isOf(token) { throw stale(name, kind) }
-            let next = state &+ SlotState.generation &- SlotState.holder
+            if !SlotState(bits: state).isOf(token) { throw refusal(of: handle, kind, name) }
+            let next = SlotState(bits: state &+ SlotState.generation &- SlotState.holder)
             if slot.memory.pointee.state.compareExchange(
-                expected: state, desired: next, ordering: .acquiringAndReleasing
+                expected: state, desired: next.bits, ordering: .acquiringAndReleasing
             ).exchanged {
-                return slot.releaseIfUnused(SlotState(bits: next))
+                if !next.isNeeded { slot.release(next) }
+                return
             }
         }
     }
 
-    private static func find(
-        _ handle: OpaquePointer?, _ kind: Kind, _ name: String
-    ) throws(PenteError) -> (Slot, Token) {
-        guard let handle else { throw PenteError(.invalidHandle, "\(name) is NULL; a \(kind.name) was expected") }
-        guard let token = Token(handle), token.index < count.load(ordering: .acquiring), let slot = slot(token.index)
-        else { throw stale(name, kind) }
-        if let other = Kind(rawValue: token.kind), other != kind {
-            throw PenteError(.invalidHandle, "\(name) is a \(other.name); a \(kind.name) was expected")
+    /// The place that a token names.
+    @inline(__always)
+    private static func find(_ token: Token, _ kind: Kind) -> Slot? {
+        guard token.mayBe(kind), token.index < count.load(ordering: .acquiring) else { return nil }
+        return slot(token.index)
+    }
+
+    /// What is wrong with a handle that is not one of such an object.
+    @inline(never)
+    private static func refusal(of handle: OpaquePointer?, _ kind: Kind, _ name: String) -> PenteError {
+        if handle == nil { return PenteError(.invalidHandle, "\(name) is NULL; a \(kind.name) was expected") }
+        let token = Token(handle)
+        if token.isToken, token.index < count.load(ordering: .acquiring), let other = Kind(rawValue: token.kind),
+            other != kind
+        {
+            return PenteError(.invalidHandle, "\(name) is a \(other.name); a \(kind.name) was expected")
         }
-        return (slot, token)
+        return PenteError(.invalidHandle, "\(name) is not a \(kind.name), or was freed")
     }
 
-    private static func stale(_ name: String, _ kind: Kind) -> PenteError {
-        PenteError(.invalidHandle, "\(name) is not a \(kind.name), or was freed")
-    }
-
+    @inline(never)
     static func busy(_ name: String) -> PenteError {
         PenteError(.busy, "\(name) is in use by another call")
     }
 
+    @inline(never) @_optimize(speed)
+    private static func begin(_ handle: OpaquePointer?, _ kind: Kind, _ access: Access) -> Slot.Begin {
+        let token = Token(handle)
+        guard let slot = find(token, kind) else { return .stale }
+        return slot.tryBegin(access, token)
+    }
+
     /// Runs `body` with the object of a handle, which no other call writes meanwhile; or, for `.write`, uses at all.
+    @inline(__always)
     static func with<Result>(
-        _ handle: OpaquePointer?, _ kind: Kind, _ access: Access, _ name: String,
+        _ handle: OpaquePointer?, _ kind: Kind, _ access: Access, _ name: @autoclosure () -> String,
         _ body: (Resource) throws(PenteError) -> Result
     ) throws(PenteError) -> Result {
-        let (slot, token) = try find(handle, kind, name)
-        switch slot.tryBegin(access, token) {
-        case .stale: throw stale(name, kind)
-        case .busy: throw busy(name)
-        case .begun: break
+        switch begin(handle, kind, access) {
+        case .stale: throw refusal(of: handle, kind, name())
+        case .busy: throw busy(name())
+        case .begun(let slot):
+            defer { slot.end(access) }
+            let result = slot.resource._withUnsafeGuaranteedRef { resource -> Swift.Result<Result, PenteError> in
+                do throws(PenteError) { return .success(try body(resource)) } catch { return .failure(error) }
+            }
+            return try result.get()
         }
-        defer { slot.end(access) }
-        return try body(slot.resource)
     }
 
     private static func takeNew() throws(PenteError) -> Slot {
@@ -233,14 +283,17 @@ enum HandleTable {
             guard index < capacity else { throw PenteError(.outOfMemory, "out of memory: too many handles") }
             try ensureChunk(chunk(of: index).number)
             if count.compareExchange(expected: index, desired: index + 1, ordering: .acquiringAndReleasing).exchanged {
-                return slot(index)!
+                let slot = slot(index)!
+                slot.memory.pointee.index = index
+                return slot
             }
         }
     }
 
     private static func ensureChunk(_ number: Int) throws(PenteError) {
         if chunks[number].load(ordering: .acquiring) != 0 { return }
-        guard let memory = calloc(64 << number, MemoryLayout<Slot.Memory>.stride) else { throw .outOfMemory }
+        guard let memory = aligned_alloc(Slot.stride, (64 << number) * Slot.stride) else { throw .outOfMemory }
+        memset(memory, 0, (64 << number) * Slot.stride)
         let address = UInt(bitPattern: memory)
         if !chunks[number].compareExchange(expected: 0, desired: address, ordering: .acquiringAndReleasing).exchanged {
             free(memory)
@@ -262,7 +315,7 @@ enum HandleTable {
         while true {
             let first = firstFree.load(ordering: .acquiring)
             slot.memory.pointee.nextFree.store(first & 0xffff_ffff, ordering: .relaxed)
-            let next = (first >> 32 &+ 1) << 32 | (slot.index + 1)
+            let next = (first >> 32 &+ 1) << 32 | (slot.memory.pointee.index + 1)
             if firstFree.compareExchange(expected: first, desired: next, ordering: .acquiringAndReleasing).exchanged {
                 return
             }
@@ -270,29 +323,9 @@ enum HandleTable {
     }
 }
 
-// MARK: Objects that others hold
+// MARK: Waiting
 
 extension Slot {
-    /// Begins an access to all slots or, if somebody is in the way, to none.
-    static func tryBegin(_ slots: [Slot], _ access: Access) -> Bool {
-        for i in slots.indices where slots[i].tryBegin(access, nil) != .begun {
-            for slot in slots[..<i] { slot.end(access) }
-            return false
-        }
-        return true
-    }
-
-    static func end(_ slots: [Slot], _ access: Access) {
-        for slot in slots { slot.end(access) }
-    }
-
-    /// Runs `body` while no other call uses the slot.
-    func withWrite<Result>(_ name: String, _ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
-        if tryBegin(.write, nil) != .begun { throw HandleTable.busy(name) }
-        defer { end(.write) }
-        return try body()
-    }
-
     /// Turns the writer into a reader: others may read, and none can write.
     func downgrade() {
         memory.pointee.state.wrappingAdd(SlotState.reader &- SlotState.writer, ordering: .acquiringAndReleasing)

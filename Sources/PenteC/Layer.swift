@@ -3,21 +3,25 @@ import Pente
 import PenteSystem
 
 /// Runs `body` with the layer of a handle.
+@inline(__always)
 func withLayer<Result>(
     _ handle: OpaquePointer?, _ access: Access, _ body: (LayerResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {
     try withLayer(handle, access, "layer", body)
 }
 
+@inline(__always)
 func withLayer<Result>(
-    _ handle: OpaquePointer?, _ access: Access, _ name: String, _ body: (LayerResource) throws(PenteError) -> Result
+    _ handle: OpaquePointer?, _ access: Access, _ name: @autoclosure () -> String,
+    _ body: (LayerResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {
-    try HandleTable.with(handle, .layer, access, name) { (resource) throws(PenteError) in
+    try HandleTable.with(handle, .layer, access, name()) { (resource) throws(PenteError) in
         let layer = unsafeDowncast(resource, to: LayerResource.self)
         return try layer.withParts(access) { () throws(PenteError) in try body(layer) }
     }
 }
 
+@inline(__always)
 private func withContext<Result>(
     _ handle: OpaquePointer?, _ body: (ContextResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {

@@ -14,11 +14,14 @@ class LayerResource: Resource {
     /// All of them, each once: they are held.
     private var parts: [Slot] = []
     /// What is to be locked with them.
-    private var innerLocks: [Slot] = []
+    private var innerLocks = Locks()
+    /// Where all its parameters and their gradients lie.
+    final let memory: AddressRange
 
-    fileprivate init(children: [LayerResource], original: LayerResource?) {
+    fileprivate init(_ memory: AddressRange, children: [LayerResource], original: LayerResource?) {
         self.children = children.map { $0.root.slot }
         self.original = original?.root.slot
+        self.memory = memory
         super.init()
         for part in children { hold(part.root) }
         if let original { hold(original.root) }
@@ -31,7 +34,7 @@ class LayerResource: Resource {
         if parts.contains(where: { $0 == part.slot }) { return }
         part.slot.hold()
         parts.append(part.slot)
-        for lock in part.locks { innerLocks.addOnce(lock) }
+        part.addLocks(to: &innerLocks)
     }
 
     deinit { for slot in parts { slot.unhold() } }
@@ -41,16 +44,16 @@ class LayerResource: Resource {
         root.children[index].layerResource
     }
 
-    /// What whoever holds this layer locks when it reads or writes it.
-    var locks: [Slot] { parts.isEmpty ? (isWritable ? [slot] : []) : innerLocks }
+    /// Adds what whoever holds this layer locks when it reads or writes it.
+    final func addLocks(to locks: inout Locks) {
+        if parts.isEmpty { if isWritable { locks.add(slot) } } else { locks.add(innerLocks) }
+    }
 
     /// Runs `body` while no other call is in the way of a chain's layers; its own slot is locked.
+    @inline(__always)
     final func withParts<Result>(_ access: Access, _ body: () throws(PenteError) -> Result) throws(PenteError) -> Result
     {
-        if innerLocks.isEmpty { return try body() }
-        if !Slot.tryBegin(innerLocks, access) { throw HandleTable.busy("a layer of the chain") }
-        defer { Slot.end(innerLocks, access) }
-        return try body()
+        try innerLocks.with(access, "a layer of the chain", body)
     }
 
     /// Whether it has parameters, or runs code of the user's.
@@ -91,12 +94,6 @@ extension Slot {
     fileprivate var layerResource: LayerResource { unsafeDowncast(held, to: LayerResource.self) }
 }
 
-extension [Slot] {
-    mutating func addOnce(_ slot: Slot) {
-        if !contains(where: { $0 == slot }) { append(slot) }
-    }
-}
-
 enum ParameterPart {
     case values, gradients
 }
@@ -126,7 +123,12 @@ final class TypedLayer<Element: Scalar>: LayerResource {
 
     init(_ layer: Layer<Element>, children: [LayerResource] = [], original: LayerResource? = nil) {
         self.layer = layer
-        super.init(children: children, original: original)
+        var memory = AddressRange()
+        for parameter in layer.parameters {
+            memory.add(parameter.view)
+            memory.add(parameter.gradientView)
+        }
+        super.init(memory, children: children, original: original)
     }
 
     fileprivate override var isWritable: Bool { !layer.parameters.isEmpty || layer.mayFail }
@@ -175,7 +177,7 @@ final class TypedLayer<Element: Scalar>: LayerResource {
             throw PenteError(.invalidArgument, "scaler is \(layer.summary), which is no scaler")
         }
         let x: MatrixView<Element> = try x.view("x")
-        try x.requireApart(from: layer, "x")
+        try require(x, "x")
         try unsafeDowncast(layer, to: Scaler<Element>.self).fit(x)
     }
 
@@ -227,7 +229,7 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         let source = try matrix(part, name)
         let output = try value.output("value", of: Element.self)
         try requireSameShape(output.view.readOnly, source, name)
-        try output.requireApart(from: layer)
+        try require(output.view.readOnly, output.name)
         output.view.copy(source)
     }
 
@@ -254,6 +256,7 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         }
     }
 
+    @_optimize(speed)
     override func forward(
         _ context: ContextResource?, _ x: UnsafePointer<pente_matrix>?, _ y: UnsafePointer<pente_matrix>?
     ) throws(PenteError) {
@@ -261,12 +264,13 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         let y = try y.output("y", of: Element.self)
         let context = try context.map { (context) throws(PenteError) in try typed(context) }
         try y.requireApart(from: x, "x")
-        try y.requireApart(from: layer)
+        try require(y.view.readOnly, y.name)
         guard let context else { return try layer.forward(x, into: y.view) }
         try layer.forward(x, into: y.view, memory: &context.memory)
         context.x = x
     }
 
+    @_optimize(speed)
     override func backward(
         _ context: ContextResource, _ gradOutput: UnsafePointer<pente_matrix>?,
         _ gradInput: UnsafePointer<pente_matrix>?
@@ -274,15 +278,21 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         let context = try typed(context)
         guard let x = context.x, context.memory.holdsPass else { throw .noForward }
         let gradOutput = try gradOutput.view("grad_output", of: Element.self)
-        try gradOutput.requireApart(from: layer, "grad_output")
+        try require(gradOutput, "grad_output")
         let gradInput = try gradInput.outputIfAny("grad_input", of: Element.self)
         if let gradInput {
             try gradInput.requireApart(from: gradOutput, "grad_output")
             try gradInput.requireApart(from: x, "the x of the forward pass")
-            try gradInput.requireApart(from: layer)
+            try require(gradInput.view.readOnly, gradInput.name)
         }
         try layer.backward(gradOutput, x: x, gradInput: gradInput?.view, memory: &context.memory)
         context.x = nil
+    }
+
+    /// Throws if a matrix lies in the layer's parameters or gradients.
+    @inline(__always)
+    private func require(_ view: MatrixView<Element>, _ name: StaticString) throws(PenteError) {
+        if !memory.isApart(from: view) { try view.requireApart(from: layer, name) }
     }
 
     private func typed(_ context: ContextResource) throws(PenteError) -> TypedContext<Element> {

@@ -8,6 +8,7 @@ final class MSEResource: Resource {
     init(_ mse: MSE) { self.mse = mse }
 }
 
+@inline(__always)
 func withMSE<Result>(
     _ handle: OpaquePointer?, _ body: (MSE) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {

@@ -6,7 +6,9 @@ class SGDResource: Resource {
     /// Its layers, which it holds, each once.
     private var layers: [Slot] = []
     /// What is to be locked with them.
-    private(set) var locks: [Slot] = []
+    private(set) var locks = Locks()
+    /// Where their parameters and gradients lie.
+    private(set) var memory = AddressRange()
     /// A run is in its callback, and counts on the layers.
     var isFitting = false
 
@@ -22,7 +24,8 @@ class SGDResource: Resource {
         for layer in added where !layers.contains(where: { $0 == layer.slot }) {
             layer.slot.hold()
             layers.append(layer.slot)
-            for lock in layer.locks { locks.addOnce(lock) }
+            layer.addLocks(to: &locks)
+            memory.add(layer.memory)
         }
     }
 
@@ -87,6 +90,7 @@ extension SGDOptions {
     }
 }
 
+@inline(__always)
 func withSGD<Result>(
     _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {
@@ -201,9 +205,8 @@ public func pente_sgd_zero_gradients(_ sgd: OpaquePointer!) -> pente_status {
 
 extension SGDResource {
     /// Runs `body` while no other call uses the layers.
+    @inline(__always)
     func withLayers<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
-        if !Slot.tryBegin(locks, .write) { throw HandleTable.busy("a layer of the optimizer") }
-        defer { Slot.end(locks, .write) }
-        return try body()
+        try locks.with(.write, "a layer of the optimizer", body)
     }
 }

@@ -33,16 +33,22 @@ public func pente_last_error() -> UnsafePointer<CChar>! { UnsafePointer(pente_me
 
 /// Runs the body of a C function: a thrown error becomes the thread's message and the status. What allocates is refused
 /// before it begins if there is no memory.
+@inline(__always)
 func status(_ function: StaticString, allocates: Bool = true, _ body: () throws(PenteError) -> Void) -> pente_status {
     do throws(PenteError) {
         if allocates { try Reserve.requireUntouched() }
         try body()
         return 0
     } catch {
-        record(function, error.message)
-        if error.systemError != 0 { pente_set_errno(error.systemError) }
-        return error.code.rawValue
+        return failed(function, error)
     }
+}
+
+@inline(never)
+private func failed(_ function: StaticString, _ error: PenteError) -> pente_status {
+    record(function, error.message)
+    if error.systemError != 0 { pente_set_errno(error.systemError) }
+    return error.code.rawValue
 }
 
 /// Frees a handle: also when there is no memory, for that is how there will be some.

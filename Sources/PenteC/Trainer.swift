@@ -6,7 +6,7 @@ class TrainerResource: Resource {
     fileprivate let layer: LayerResource
     fileprivate let sgd: SGDResource
     /// What the layer and the optimizer's layers lock.
-    fileprivate private(set) var locks: [Slot] = []
+    fileprivate private(set) var locks = Locks()
     /// How many of them are the optimizer's, which may get further layers.
     private var optimizerLocks = 0
 
@@ -19,21 +19,26 @@ class TrainerResource: Resource {
         collectLocks()
     }
 
+    @inline(never)
     private func collectLocks() {
         optimizerLocks = sgd.locks.count
-        locks = sgd.locks
-        for lock in layer.locks { locks.addOnce(lock) }
+        locks = Locks()
+        locks.add(sgd.locks)
+        layer.addLocks(to: &locks)
     }
 
     /// Runs `body` while no other call uses the optimizer or a layer, but for what `body` itself lets in.
+    @inline(__always)
     fileprivate final func withAll<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
         try sgd.slot.withWrite("sgd") { () throws(PenteError) in
             if sgd.locks.count != optimizerLocks { collectLocks() }
-            if !Slot.tryBegin(locks, .write) { throw HandleTable.busy("a layer of the trainer") }
-            defer { Slot.end(locks, .write) }
-            return try body()
+            return try locks.with(.write, "a layer of the trainer", body)
         }
     }
+
+    /// Where all that a step writes lies, but for its own memory.
+    @inline(__always)
+    fileprivate final var memory: AddressRange { layer.memory.union(sgd.memory) }
 
     fileprivate func step(_ data: ExampleMatrices) throws(PenteError) -> Double { fatalError() }
     fileprivate func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses)
@@ -55,18 +60,27 @@ private struct ExampleMatrices {
     let sampleWeight: UnsafePointer<pente_matrix>?
 
     /// None of them may lie in what a step writes.
+    @inline(__always)
     func examples<Element: Scalar>(
-        for trainer: Trainer<Element>, _ xName: StaticString = "x", _ yName: StaticString = "y"
+        for trainer: Trainer<Element>, in memory: AddressRange, _ xName: StaticString = "x", _ yName: StaticString = "y"
     ) throws(PenteError) -> Examples<Element> {
         let examples: Examples<Element> = Examples(
             x: try x.view(xName), y: try y.view(yName), sampleWeight: try sampleWeight.viewIfAny("sample_weight"))
+        if !memory.isApart(from: examples) { try require(examples, apartFrom: trainer, xName, yName) }
+        return examples
+    }
+
+    @inline(never)
+    private func require<Element>(
+        _ examples: Examples<Element>, apartFrom trainer: Trainer<Element>, _ xName: StaticString,
+        _ yName: StaticString
+    ) throws(PenteError) {
         try require(examples, apartFrom: trainer.layer, xName, yName)
         for group in trainer.sgd.groups {
             for layer in group.layers where layer !== trainer.layer {
                 try require(examples, apartFrom: layer, xName, yName)
             }
         }
-        return examples
     }
 
     private func require<Element>(
@@ -75,6 +89,14 @@ private struct ExampleMatrices {
         try examples.x.requireApart(from: layer, xName)
         try examples.y.requireApart(from: layer, yName)
         try examples.sampleWeight?.requireApart(from: layer, "sample_weight")
+    }
+}
+
+extension AddressRange {
+    @inline(__always)
+    fileprivate func isApart<Element>(from examples: Examples<Element>) -> Bool {
+        if let sampleWeight = examples.sampleWeight, !isApart(from: sampleWeight) { return false }
+        return isApart(from: examples.x) && isApart(from: examples.y)
     }
 }
 
@@ -115,14 +137,15 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
         return TypedTrainer(trainer, layer, sgd)
     }
 
+    @_optimize(speed)
     override func step(_ data: ExampleMatrices) throws(PenteError) -> Double {
-        try trainer.step(data.examples(for: trainer), shouldStop: { _ in false })!
+        try trainer.step(data.examples(for: trainer, in: memory), shouldStop: { _ in false })!
     }
 
     override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError)
         -> FitSummary
     {
-        let examples = try data.examples(for: trainer)
+        let examples = try data.examples(for: trainer, in: memory)
         if (options.validation_x == nil) != (options.validation_y == nil) {
             throw PenteError(.invalidArgument, "validation_x and validation_y go together, but one of them is NULL")
         }
@@ -130,7 +153,7 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
             options.validation_x == nil
             ? nil
             : try ExampleMatrices(x: options.validation_x, y: options.validation_y, sampleWeight: nil)
-                .examples(for: trainer, "validation_x", "validation_y")
+                .examples(for: trainer, in: memory, "validation_x", "validation_y")
         func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
             if options.training_losses != nil || options.validation_losses != nil {
                 try losses.append(epoch.trainingLoss, epoch.validationLoss)
@@ -145,13 +168,13 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
     /// Calls the user, who may read the layers and use the optimizer meanwhile.
     private func report(_ epoch: Epoch, _ options: pente_fit_options) -> Bool {
         guard let callback = options.on_epoch else { return false }
-        for layer in locks { layer.downgrade() }
+        for i in 0..<locks.count { locks[i].downgrade() }
         sgd.isFitting = true
         sgd.slot.end(.write)
         defer {
             sgd.slot.beginWaiting(isReader: false)
             sgd.isFitting = false
-            for layer in locks { layer.beginWaiting(isReader: true) }
+            for i in 0..<locks.count { locks[i].beginWaiting(isReader: true) }
         }
         var epoch = pente_epoch(
             struct_size: MemoryLayout<pente_epoch>.size, epoch: Int64(epoch.epoch), epochs: Int64(epoch.epochs),
@@ -169,6 +192,7 @@ extension FitOptions {
     }
 }
 
+@inline(__always)
 private func withTrainer<Result>(
     _ handle: OpaquePointer?, _ body: (TrainerResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {

@@ -139,12 +139,6 @@ struct AddressRange {
     func isApart<Element: Scalar>(from view: MatrixView<Element>) -> Bool { view.end <= start || end <= view.start }
 }
 
-extension Output {
-    func requireApart(from layer: Layer<Element>) throws(PenteError) {
-        try view.readOnly.requireApart(from: layer, name)
-    }
-}
-
 extension MatrixView where Scalar: Pente.Scalar {
     @inline(__always)
     fileprivate var start: UInt { UInt(bitPattern: base) }
