@@ -28,7 +28,10 @@ from ._pente import (
     __version__,
     gradcheck,
 )
-from ._reports import Epoch, GradcheckReport, History
+
+TYPE_CHECKING = False  # typing's, which takes longer to import than all of this
+if TYPE_CHECKING:
+    from ._reports import Epoch, GradcheckReport, History
 
 __all__ = [
     "Chain",
@@ -51,3 +54,12 @@ __all__ = [
     "__version__",
     "gradcheck",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What fit and gradcheck return, once it is asked for: dataclasses take longer to import than all the rest."""
+    if name not in ("Epoch", "GradcheckReport", "History"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _reports
+
+    return getattr(_reports, name)

@@ -137,3 +137,17 @@ def test_what_the_garbage_collector_runs_while_it_takes_the_module_apart():
             assert len(done) >= 10 * len(calls)
         """
     )
+
+
+def test_the_import_is_light():
+    run_python(
+        """
+        import sys
+        before = set(sys.modules)
+        import pente
+        more = {name for name in set(sys.modules) - before}
+        assert more == {"pente", "pente._pente"}, more
+        assert pente.History.__name__ == "History" and "dataclasses" in sys.modules
+        assert not hasattr(pente, "Histories")
+        """
+    )
