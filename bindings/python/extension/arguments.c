@@ -9,26 +9,26 @@ static Py_ssize_t index_of(PyObject *keyword, const char *const *names) {
     return -1;
 }
 
-int parse_arguments(const char *function, const char *const *names, Py_ssize_t required, PyObject *const *args,
-                    Py_ssize_t nargs, PyObject *kwnames, PyObject **values) {
-    Py_ssize_t count = 0;
-    for (; names[count]; count++) values[count] = count < nargs ? args[count] : NULL;
-    if (nargs > count) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments (%zd given)", function, count, nargs);
-        return -1;
+static int too_many(const char *function, Py_ssize_t count, Py_ssize_t nargs) {
+    PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments (%zd given)", function, count, nargs);
+    return -1;
+}
+
+static int place_keyword(const char *function, const char *const *names, PyObject *keyword, PyObject *value,
+                         PyObject **values) {
+    Py_ssize_t i = index_of(keyword, names);
+    if (i >= 0 && !values[i]) {
+        values[i] = value;
+        return 0;
     }
-    Py_ssize_t keywords = kwnames ? PyTuple_Size(kwnames) : 0;
-    for (Py_ssize_t k = 0; k < keywords; k++) {
-        PyObject *keyword = PyTuple_GetItem(kwnames, k);
-        Py_ssize_t i = index_of(keyword, names);
-        if (i < 0 || values[i]) {
-            PyErr_Format(PyExc_TypeError, "%s() got %s argument '%U'", function,
-                         i < 0 ? "an unexpected keyword" : "multiple values for", keyword);
-            return -1;
-        }
-        values[i] = args[nargs + k];
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
+    PyErr_Format(PyExc_TypeError, "%s() got %s argument '%U'", function,
+                 i < 0 ? "an unexpected keyword" : "multiple values for", keyword);
+    return -1;
+}
+
+/* The arguments are in their places. */
+static int check_arguments(const char *function, const char *const *names, Py_ssize_t required, PyObject **values) {
+    for (Py_ssize_t i = 0; names[i]; i++) {
         if (i < required && !values[i]) {
             PyErr_Format(PyExc_TypeError, "%s() is missing its argument '%s'", function, names[i]);
             return -1;
@@ -36,6 +36,33 @@ int parse_arguments(const char *function, const char *const *names, Py_ssize_t r
         if (i >= required && values[i] == Py_None) values[i] = NULL;
     }
     return 0;
+}
+
+int parse_arguments(const char *function, const char *const *names, Py_ssize_t required, PyObject *const *args,
+                    Py_ssize_t nargs, PyObject *kwnames, PyObject **values) {
+    Py_ssize_t count = 0;
+    for (; names[count]; count++) values[count] = count < nargs ? args[count] : NULL;
+    if (nargs > count) return too_many(function, count, nargs);
+    Py_ssize_t keywords = kwnames ? PyTuple_Size(kwnames) : 0;
+    for (Py_ssize_t k = 0; k < keywords; k++)
+        if (place_keyword(function, names, PyTuple_GetItem(kwnames, k), args[nargs + k], values) < 0) return -1;
+    return check_arguments(function, names, required, values);
+}
+
+int parse_call(const char *function, const char *const *names, Py_ssize_t required, PyObject *args, PyObject *kwargs,
+               PyObject **values) {
+    Py_ssize_t count = 0, nargs = PyTuple_Size(args);
+    for (; names[count]; count++) values[count] = count < nargs ? PyTuple_GetItem(args, count) : NULL;
+    if (nargs > count) return too_many(function, count, nargs);
+    PyObject *keyword, *value;
+    for (Py_ssize_t position = 0; kwargs && PyDict_Next(kwargs, &position, &keyword, &value);) {
+        if (!PyUnicode_Check(keyword)) {
+            PyErr_SetString(PyExc_TypeError, "keywords must be strings");
+            return -1;
+        }
+        if (place_keyword(function, names, keyword, value, values) < 0) return -1;
+    }
+    return check_arguments(function, names, required, values);
 }
 
 /* Says what is wrong in words of our own where Python's are without the argument's name. */

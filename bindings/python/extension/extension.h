@@ -57,7 +57,7 @@ static inline module_state *state_of(PyObject *object) {
 #define LONG_WORK (2.0 * GIL_THRESHOLD)
 
 /* What a thread needs to get back the GIL that it has let go of: a callback of libpente's finds it here. Else NULL. */
-extern _Thread_local PyThreadState *released_thread;
+extern _Thread_local PyThreadState *released_thread __attribute__((tls_model("initial-exec")));
 
 static inline void release_gil(double work) {
     if (work > GIL_THRESHOLD) released_thread = PyEval_SaveThread();
@@ -79,6 +79,10 @@ static inline int regain_gil(void) {
 int parse_arguments(const char *function, const char *const *names, Py_ssize_t required, PyObject *const *args,
                     Py_ssize_t nargs, PyObject *kwnames, PyObject **values);
 
+/* The same for tp_call: `args` is a tuple, and `kwargs` a dict or NULL. */
+int parse_call(const char *function, const char *const *names, Py_ssize_t required, PyObject *args, PyObject *kwargs,
+               PyObject **values);
+
 /* A whole number of 64 bits, and a float; NULL leaves the number as it is. The error has the argument's name. */
 int integer_from(PyObject *object, const char *name, int64_t *number);
 int float_from(PyObject *object, const char *name, double *number);
@@ -99,8 +103,8 @@ PyObject *raise_busy(PyObject *object);
 
 /* A caller's buffer and the matrix that lies in it. Zeroed, it is no buffer. */
 typedef struct {
-    Py_buffer view;   /* during the call */
-    PyObject *memory; /* what holds the memory after the call, if it is to be kept: a memoryview */
+    Py_buffer view;   /* during the call; and after it, if it is to be kept and is safe from the garbage collector, */
+    PyObject *memory; /* or else this memoryview */
     pente_matrix matrix;
     const char *name; /* of the argument */
 } Buffer;
@@ -161,7 +165,8 @@ PyObject *matrix_copy(module_state *state, const pente_matrix *matrix, int ndim)
 /* A view of memory that lives as long as `owner`. */
 PyObject *matrix_view(module_state *state, const pente_matrix *matrix, int ndim, PyObject *owner);
 
-/* Where a result goes: `out` if the caller gave it, else a new matrix. Acquires its buffer; returns a reference. */
+/* Where a result goes: `out` if the caller gave it, whose buffer is acquired, else a new matrix. Returns a reference;
+ * `buffer` is zeroed. */
 PyObject *result_get(module_state *state, PyObject *out, pente_dtype dtype, int64_t rows, int64_t columns,
                      Buffer *buffer);
 

@@ -168,10 +168,12 @@ done:
     return result;
 }
 
+static const char *const apply_names[] = {"x", "out", NULL};
+
 static PyObject *layer_apply(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int training) {
-    static const char *const names[] = {"x", "out", NULL};
     PyObject *values[2];
-    if (parse_arguments(training ? "forward" : "predict", names, 1, args, nargs, kwnames, values) < 0) return NULL;
+    if (parse_arguments(training ? "forward" : "predict", apply_names, 1, args, nargs, kwnames, values) < 0)
+        return NULL;
     return apply(op, values[0], values[1], training);
 }
 
@@ -184,10 +186,9 @@ static PyObject *layer_predict(PyObject *op, PyObject *const *args, Py_ssize_t n
 }
 
 static PyObject *layer_call(PyObject *op, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"x", "out", NULL};
-    PyObject *x, *out = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:forward", names, &x, &out)) return NULL;
-    return apply(op, x, out == Py_None ? NULL : out, 1);
+    PyObject *values[2];
+    if (parse_call("forward", apply_names, 1, args, kwargs, values) < 0) return NULL;
+    return apply(op, values[0], values[1], 1);
 }
 
 static PyObject *layer_backward(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {

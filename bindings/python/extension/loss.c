@@ -99,14 +99,11 @@ static PyObject *forward(Loss *self, const Buffer inputs[3]) {
 }
 
 static PyObject *loss_call(PyObject *op, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"prediction", "target", "sample_weight", NULL};
-    static const char *const names[] = {"prediction", "target", "sample_weight"};
+    static const char *const names[] = {"prediction", "target", "sample_weight", NULL};
     Loss *self = (Loss *)op;
-    PyObject *objects[3] = {NULL};
-    Buffer inputs[3] = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:MSELoss", keywords, &objects[0], &objects[1], &objects[2]))
-        return NULL;
-    if (objects[2] == Py_None) objects[2] = NULL;
+    PyObject *objects[3];
+    Buffer inputs[3];
+    if (parse_call("MSELoss", names, 2, args, kwargs, objects) < 0) return NULL;
     if (buffers_get(inputs, objects, names, 0, KEPT) < 0) return NULL;
     PyObject *result = NULL;
     if (self->busy) {

@@ -56,8 +56,9 @@ PyObject *matrix_copy(module_state *state, const pente_matrix *matrix, int ndim)
 
 PyObject *result_get(module_state *state, PyObject *out, pente_dtype dtype, int64_t rows, int64_t columns,
                      Buffer *buffer) {
-    PyObject *result = out ? Py_NewRef(out) : matrix_new(state, dtype, rows, columns, 2);
-    if (result && buffer_get(buffer, result, "out", dtype, WRITABLE) < 0) Py_CLEAR(result);
+    if (out) return buffer_get(buffer, out, "out", dtype, WRITABLE) < 0 ? NULL : Py_NewRef(out);
+    PyObject *result = matrix_new(state, dtype, rows, columns, 2);
+    if (result) buffer->matrix = (pente_matrix){((Matrix *)result)->data, rows, columns, columns, dtype};
     return result;
 }
 

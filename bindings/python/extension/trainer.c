@@ -61,7 +61,7 @@ static PyObject *trainer_step(PyObject *op, PyObject *const *args, Py_ssize_t na
     Trainer *self = (Trainer *)op;
     const Layer *layer = (Layer *)self->layer;
     PyObject *values[3];
-    Buffer examples[3] = {0};
+    Buffer examples[3];
     if (parse_arguments("step", example_names, 2, args, nargs, kwnames, values) < 0 ||
         buffers_get(examples, values, example_names, layer->info.dtype, 0) < 0)
         return NULL;
