@@ -13,6 +13,8 @@ let embedded: [SwiftSetting] =
 // A function is compiled once, and not again for each closure that it is called with.
 let small: [SwiftSetting] =
     isEmbedded ? [.unsafeFlags(["-Osize", "-Xllvm", "-sil-disable-pass=closure-specialize"])] : []
+// Swift's vector operations are loops over their lanes: unrolled, they become a few instructions each.
+let unrolled: [SwiftSetting] = isEmbedded ? [.unsafeFlags(["-Xllvm", "-unroll-threshold=100"])] : []
 // Processors without a fused multiply-add call libm's; the shared library brings its own.
 let libm: [LinkerSetting] = isEmbedded ? [] : [.linkedLibrary("m")]
 
@@ -41,7 +43,7 @@ let package = Package(
         .systemLibrary(name: "CPente", path: "include"),
         .systemLibrary(name: "PenteSystem"),
         .systemLibrary(name: "PenteVectors"),
-        .target(name: "PenteKernels", dependencies: ["PenteVectors"], swiftSettings: embedded + small),
+        .target(name: "PenteKernels", dependencies: ["PenteVectors"], swiftSettings: embedded + small + unrolled),
         .target(
             name: "Pente", dependencies: ["PenteKernels", "PenteSystem"] + levelTargets.map { .byName(name: $0.name) },
             swiftSettings: embedded + small, linkerSettings: libm),
