@@ -8,11 +8,21 @@ let embedded: [SwiftSetting] =
     isEmbedded
     ? [
         .enableExperimentalFeature("Embedded"),
-        .unsafeFlags(["-wmo", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections"]),
+        .unsafeFlags([
+            "-wmo", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections", "-Xfrontend",
+            "-mergeable-traps",
+        ]),
     ] : []
-// A function is compiled once, and not again for each closure that it is called with.
+// A function is compiled once, and not again for each closure that it is called with; and functions that differ in a
+// few constants alone, as those for Float and Double may, become one.
 let small: [SwiftSetting] =
-    isEmbedded ? [.unsafeFlags(["-Osize", "-Xllvm", "-sil-disable-pass=closure-specialize"])] : []
+    isEmbedded
+    ? [
+        .unsafeFlags([
+            "-Osize", "-Xllvm", "-sil-disable-pass=closure-specialize", "-Xllvm", "-swiftmergefunc-threshold=5",
+            "-Xllvm", "-enable-global-merge-func",
+        ])
+    ] : []
 // Swift's vector operations are loops over their lanes: unrolled, they become a few instructions each.
 let unrolled: [SwiftSetting] = isEmbedded ? [.unsafeFlags(["-Xllvm", "-unroll-threshold=100"])] : []
 // Processors without a fused multiply-add call libm's; the shared library brings its own.
