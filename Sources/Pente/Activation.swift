@@ -91,7 +91,7 @@ public final class Activation<Element: Scalar>: Layer<Element> {
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     package override func computeForward(
-        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>
     ) throws(PenteError) {
         perform(x, gradOutput: nil, into: y)
     }

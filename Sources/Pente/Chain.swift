@@ -81,6 +81,8 @@ public final class Chain<Element: Scalar>: Layer<Element> {
 
     package override func workspacePerRow(columns: Int) -> Int { workspaceCount }
 
+    package override func scratchCount(rows: Int) -> Int { layers.reduce(0) { max($0, $1.scratchCount(rows: rows)) } }
+
     package override var readsOutput: Bool { links[links.count - 1].layer.readsOutput }
 
     package override var mayFail: Bool { runsUserCode }
@@ -88,13 +90,13 @@ public final class Chain<Element: Scalar>: Layer<Element> {
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     package override func computeForward(
-        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>
     ) throws(PenteError) {
         var input = x
         for i in links.indices {
             let output = i == links.count - 1 ? y : links[i].output(in: workspace, rows: x.rows)
             try links[i].layer.forwardInBlocks(
-                input, into: output, workspace: workspace + x.rows &* links[i].workspaceOffset)
+                input, into: output, workspace: workspace.advanced(by: x.rows &* links[i].workspaceOffset))
             input = output.readOnly
         }
     }
@@ -115,7 +117,7 @@ public final class Chain<Element: Scalar>: Layer<Element> {
                     gradOutput: gradOutput,
                     x: i == 0 ? pass.x : links[i - 1].output(in: workspace, rows: rows).readOnly,
                     y: i == links.count - 1 ? pass.y : link.output(in: workspace, rows: rows).readOnly,
-                    workspace: workspace + rows &* link.workspaceOffset,
+                    workspace: workspace.advanced(by: rows &* link.workspaceOffset),
                     gradients: pass.gradients.advanced(by: link.gradientOffset), gradInput: gradInput))
             if let gradInput { gradOutput = gradInput.readOnly }
             i -= 1
@@ -134,15 +136,15 @@ private struct Link<Element: Scalar> {
     let gradInputOffsets: (even: Int, odd: Int)
     let gradientOffset: Int
 
-    func output(in workspace: UnsafeMutablePointer<Element>, rows: Int) -> MutableMatrixView<Element> {
-        MutableMatrixView(workspace + rows &* outputOffset, rows: rows, columns: outputs)
+    func output(in workspace: Workspace<Element>, rows: Int) -> MutableMatrixView<Element> {
+        MutableMatrixView(workspace.rows + rows &* outputOffset, rows: rows, columns: outputs)
     }
 
     func gradInput(
-        in workspace: UnsafeMutablePointer<Element>, rows: Int, isOdd: Bool
+        in workspace: Workspace<Element>, rows: Int, isOdd: Bool
     ) -> MutableMatrixView<Element> {
         let offset = isOdd ? gradInputOffsets.odd : gradInputOffsets.even
-        return MutableMatrixView(workspace + rows &* offset, rows: rows, columns: inputs)
+        return MutableMatrixView(workspace.rows + rows &* offset, rows: rows, columns: inputs)
     }
 }
 

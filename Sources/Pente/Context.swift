@@ -12,7 +12,8 @@ public final class Context<Element: Scalar> {
 
 /// The memory of a pass through a layer.
 package struct PassMemory<Element: Scalar>: ~Copyable {
-    package var workspace = Buffer<Element>()
+    private var rows = Buffer<Element>()
+    private var scratch = Buffer<Element>()
     /// y, for a layer that reads it, and until it is known that nothing failed.
     package var output = Buffer<Element>()
     /// Likewise x's gradient.
@@ -25,11 +26,16 @@ package struct PassMemory<Element: Scalar>: ~Copyable {
 
     package init() {}
 
+    package var workspace: Workspace<Element> { Workspace(rows: rows.base, scratch: scratch.base) }
+
     /// Makes room for a pass; if there is no memory for it, nothing has changed.
-    package mutating func reserve(rows: Int, workspacePerRow: Int, outputs: Int) throws(PenteError) {
-        let largerWorkspace = try workspace.larger(rows: rows, columns: workspacePerRow)
-        if let larger = try output.larger(rows: rows, columns: outputs) { output = larger }
-        if let largerWorkspace { workspace = largerWorkspace }
+    package mutating func reserve(
+        rows count: Int, workspacePerRow: Int, scratch scratchCount: Int, outputs: Int
+    ) throws(PenteError) {
+        try scratch.reserve(rows: 1, columns: scratchCount)
+        let largerRows = try rows.larger(rows: count, columns: workspacePerRow)
+        if let larger = try output.larger(rows: count, columns: outputs) { output = larger }
+        if let largerRows { rows = largerRows }
     }
 }
 
@@ -64,6 +70,11 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
         }
     }
 
+    /// Where the batch's gradients are, from the one numbered `offset` on.
+    package func source(from offset: Int) -> Update<Element>.Source {
+        isWide ? .wide(wide.base + offset) : .sums(partial.base + offset)
+    }
+
     /// Adds `count` of them, from the one numbered `offset` on, to `gradients`.
     package func add(from offset: Int, _ count: Int, to gradients: UnsafeMutablePointer<Element>) {
         let direction: Accumulation<Element>.Direction =
@@ -75,7 +86,7 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
 /// Where a layer writes the gradients of its trained parameters for a block of rows, one behind another.
 package struct GradientBlock<Element: Scalar> {
     package let partial: UnsafeMutablePointer<Element>
-    fileprivate let wide: UnsafeMutablePointer<Double>?
+    package let wide: UnsafeMutablePointer<Double>?
 
     /// That of a layer further on in a chain.
     package func advanced(by count: Int) -> GradientBlock {

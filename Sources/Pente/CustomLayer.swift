@@ -95,13 +95,13 @@ open class _UserLayer<Element: Scalar>: Layer<Element> {
     package override func workspacePerRow(columns: Int) -> Int { 2 * columns }
 
     private func contiguous(
-        _ x: MatrixView<Element>, _ workspace: UnsafeMutablePointer<Element>
+        _ x: MatrixView<Element>, _ workspace: Workspace<Element>
     ) -> MutableMatrixView<Element> {
-        MutableMatrixView(workspace + x.rows &* x.columns, rows: x.rows, columns: x.columns)
+        MutableMatrixView(workspace.rows + x.rows &* x.columns, rows: x.rows, columns: x.columns)
     }
 
     package override func computeForward(
-        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>
     ) throws(PenteError) {
         if x.isContiguous { return try _computeForward(x, into: y) }
         let copy = contiguous(x, workspace)
@@ -112,7 +112,7 @@ open class _UserLayer<Element: Scalar>: Layer<Element> {
     package override func computeBackward(_ pass: BackwardPass<Element>) throws(PenteError) {
         let x = pass.x.isContiguous ? pass.x : contiguous(pass.x, pass.workspace).readOnly
         let gradInput =
-            pass.gradInput ?? MutableMatrixView(pass.workspace, rows: pass.x.rows, columns: pass.x.columns)
+            pass.gradInput ?? MutableMatrixView(pass.workspace.rows, rows: pass.x.rows, columns: pass.x.columns)
         pass.gradients.partial.update(repeating: 0, count: trainedCount)
         try _computeBackward(
             pass.gradOutput, x: x, y: pass.y!, gradInput: gradInput, gradients: pass.gradients.partial)

@@ -77,8 +77,14 @@ open class Layer<Element: Scalar> {
     /// Gradients are summed in blocks of so many rows; `Int.max` where there are none.
     package var rowsPerSum: Int { trainedCount == 0 ? Int.max : rowsPerBlock }
 
+    /// How many rows of a training step the trainer hands over at once: a multiple of `rowsPerBlock`.
+    package var rowsPerStep: Int { rowsPerBlock }
+
     /// The numbers for each row that forward leaves for backward, or that backward works in, if x has so many columns.
     package func workspacePerRow(columns: Int) -> Int { 0 }
+
+    /// The numbers that a pass of so many rows works in, and leaves to nobody.
+    package func scratchCount(rows: Int) -> Int { 0 }
 
     /// Whether backward reads y.
     package var readsOutput: Bool { false }
@@ -88,7 +94,7 @@ open class Layer<Element: Scalar> {
 
     /// Shapes are right when this is called, here and below.
     package func computeForward(
-        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>
     ) throws(PenteError) {
         fatalError("a layer defines its forward pass")
     }
@@ -97,6 +103,40 @@ open class Layer<Element: Scalar> {
     package func computeBackward(_ pass: BackwardPass<Element>) throws(PenteError) {
         fatalError("a layer defines its backward pass")
     }
+
+    /// A training step's rows forward, through the loss and, if there is a place for its gradient, backward.
+    package func computeStep(_ step: StepPass<Element>) throws(PenteError) {
+        try computeForward(step.x, into: step.y, workspace: step.workspace)
+        var error = step.error
+        error.prediction = step.y.readOnly
+        Element._perform(.pass(Pass(error: error)))
+        guard let gradOutput = error.gradPrediction else { return }
+        try computeBackward(
+            BackwardPass(
+                gradOutput: gradOutput.readOnly, x: step.x, y: step.y.readOnly, workspace: step.workspace,
+                gradients: step.gradients, gradInput: nil))
+    }
+}
+
+/// Memory to work in.
+package struct Workspace<Element: Scalar> {
+    /// What forward leaves for backward, row by row.
+    package var rows: UnsafeMutablePointer<Element>
+    /// `scratchCount` numbers.
+    package var scratch: UnsafeMutablePointer<Element>
+
+    package func advanced(by count: Int) -> Workspace { Workspace(rows: rows + count, scratch: scratch) }
+}
+
+/// A training step's rows.
+package struct StepPass<Element: Scalar> {
+    package var x: MatrixView<Element>
+    /// As many rows as x has, or `rowsPerBlock`.
+    package var y: MutableMatrixView<Element>
+    /// For y, whose gradient has as many rows.
+    package var error: SquaredError<Element>
+    package var workspace: Workspace<Element>
+    package var gradients: GradientBlock<Element>
 }
 
 /// What a backward pass reads and writes.
@@ -106,7 +146,7 @@ package struct BackwardPass<Element: Scalar> {
     /// There if the layer `readsOutput`.
     package var y: MatrixView<Element>?
     /// As the forward pass left it.
-    package var workspace: UnsafeMutablePointer<Element>
+    package var workspace: Workspace<Element>
     package var gradients: GradientBlock<Element>
     /// nil: not wanted.
     package var gradInput: MutableMatrixView<Element>?
@@ -114,7 +154,7 @@ package struct BackwardPass<Element: Scalar> {
     package func rows(_ first: Int, _ count: Int, workspacePerRow: Int) -> BackwardPass {
         BackwardPass(
             gradOutput: gradOutput.rows(first, count), x: x.rows(first, count), y: y?.rows(first, count),
-            workspace: workspace + first &* workspacePerRow, gradients: gradients,
+            workspace: workspace.advanced(by: first &* workspacePerRow), gradients: gradients,
             gradInput: gradInput?.rows(first, count))
     }
 }
@@ -131,11 +171,13 @@ extension Layer {
         try require(x, y)
         let perRow = workspacePerRow(columns: x.columns)
         let block = perRow == 0 ? x.rows : min(rowsPerBlock, x.rows)
-        let workspace = try Buffer<Element>(rows: block, columns: perRow, isZeroed: false)
-        guard mayFail else { return try forwardInBlocks(x, into: y, workspace: workspace.base, of: block, advance: 0) }
+        let rows = try Buffer<Element>(rows: block, columns: perRow, isZeroed: false)
+        let scratch = try Buffer<Element>(rows: 1, columns: scratchCount(rows: x.rows), isZeroed: false)
+        let workspace = Workspace(rows: rows.base, scratch: scratch.base)
+        guard mayFail else { return try forwardInBlocks(x, into: y, workspace: workspace, of: block, advance: 0) }
         let staged = try Buffer<Element>(rows: y.rows, columns: y.columns, isZeroed: false)
         let output = MutableMatrixView(staged.base, rows: y.rows, columns: y.columns)
-        try forwardInBlocks(x, into: output, workspace: workspace.base, of: block, advance: 0)
+        try forwardInBlocks(x, into: output, workspace: workspace, of: block, advance: 0)
         y.copy(output.readOnly)
     }
 
@@ -148,10 +190,12 @@ extension Layer {
         try require(x, y)
         let perRow = workspacePerRow(columns: x.columns)
         let isStaged = readsOutput || mayFail
-        try memory.reserve(rows: x.rows, workspacePerRow: perRow, outputs: isStaged ? y.columns : 0)
+        try memory.reserve(
+            rows: x.rows, workspacePerRow: perRow, scratch: scratchCount(rows: x.rows),
+            outputs: isStaged ? y.columns : 0)
         let output = isStaged ? MutableMatrixView(memory.output.base, rows: y.rows, columns: y.columns) : y
         memory.holdsPass = false
-        try forwardInBlocks(x, into: output, workspace: memory.workspace.base)
+        try forwardInBlocks(x, into: output, workspace: memory.workspace)
         memory.holdsPass = true
         if isStaged { y.copy(output.readOnly) }
     }
@@ -190,7 +234,7 @@ extension Layer {
         var pass = BackwardPass(
             gradOutput: gradOutput, x: x,
             y: readsOutput ? MatrixView(memory.output.base, rows: x.rows, columns: outputs) : nil,
-            workspace: memory.workspace.base, gradients: memory.sums.block, gradInput: gradInput)
+            workspace: memory.workspace, gradients: memory.sums.block, gradInput: gradInput)
         guard mayFail, let gradInput else { return try backwardInBlocks(pass) }
         try memory.gradInput.reserve(rows: x.rows, columns: x.columns)
         let staged = MutableMatrixView(memory.gradInput.base, rows: x.rows, columns: x.columns)
@@ -201,7 +245,7 @@ extension Layer {
 
     /// Any number of rows, with a workspace for all of them.
     package final func forwardInBlocks(
-        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>
     ) throws(PenteError) {
         let perRow = workspacePerRow(columns: x.columns)
         try forwardInBlocks(
@@ -209,7 +253,7 @@ extension Layer {
     }
 
     private final func forwardInBlocks(
-        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>,
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>,
         of block: Int, advance: Int
     ) throws(PenteError) {
         if block == x.rows { return try computeForward(x, into: y, workspace: workspace) }
@@ -217,7 +261,7 @@ extension Layer {
         while first < x.rows {
             let count = min(block, x.rows - first)
             try computeForward(
-                x.rows(first, count), into: y.rows(first, count), workspace: workspace + first &* advance)
+                x.rows(first, count), into: y.rows(first, count), workspace: workspace.advanced(by: first &* advance))
             first += count
         }
     }

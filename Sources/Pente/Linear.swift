@@ -56,14 +56,29 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     /// 1 × outputs, a copy; nil for a layer without bias.
     public var bias: Matrix<Element>? { biasParameter?.value }
 
+    /// Fewer outputs than a vector has lanes: y is computed as dot products, rows of X with rows of the weight. With more
+    /// outputs a vector is of outputs, and the weight is transposed for eight rows of X or more.
+    private var isNarrow: Bool { outputs < 16 }
+
     /// As many rows of X as fit half of a second-level cache of 512 KB, and few enough that float32 adds them up
-    /// well; more for a wide product, where adding up the blocks' partial gradients would else cost too much.
-    package override var rowsPerBlock: Int {
-        if outputs > 16 { return 512 }
+    /// well.
+    package override var rowsPerSum: Int {
         let unit = SquaredError<Element>.rowsPerBlock
-        let fitting = (1 << 18) / MemoryLayout<Element>.size / inputs
+        let fitting = isNarrow ? (1 << 18) / MemoryLayout<Element>.size / inputs : Int.max
         // A power of two: each layer's blocks then end where a chain's do.
         return (fitting >= 4 * unit ? 4 : fitting >= 2 * unit ? 2 : 1) * unit
+    }
+
+    package override var rowsPerBlock: Int { isNarrow ? rowsPerSum : 512 }
+
+    /// A narrow layer's blocks go through a step in one call, for about a millisecond.
+    package override var rowsPerStep: Int {
+        if !isNarrow { return rowsPerBlock }
+        return rowsPerBlock * max(1, min(64, (1 << 24) / (rowsPerBlock * trainedCount)))
+    }
+
+    package override func scratchCount(rows: Int) -> Int {
+        isNarrow || rows < 8 ? 0 : Product<Element>.scratchCount(inputs, outputs)
     }
 
     package override var kind: LayerKind { .linear }
@@ -78,26 +93,71 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     package override func computeForward(
-        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>
     ) throws(PenteError) {
-        Element._perform(.forward(Forward(x: x, weight: weightParameter.view, bias: biasParameter?.values, y: y)))
+        let (weight, bias) = (weightParameter.view, biasParameter?.values)
+        // The same for each row, however many go at once: blocks are multiples of eight.
+        let transposed = isNarrow ? 0 : x.rows & ~7
+        if transposed > 0 {
+            let product = Product(
+                output: y.rows(0, transposed), x: x.rows(0, transposed), weight: weight, bias: bias,
+                scratch: workspace.scratch)
+            Element._perform(.pass(Pass(product: product)))
+        }
+        let rest = x.rows &- transposed
+        if rest > 0 {
+            let forward = Forward(x: x.rows(transposed, rest), weight: weight, bias: bias, y: y.rows(transposed, rest))
+            Element._perform(.pass(Pass(forward: forward)))
+        }
     }
 
     /// ∂W = Xᵀ G, stored transposed; ∂b = 1ᵀ G; ∂X = G Wᵀ.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     package override func computeBackward(_ pass: BackwardPass<Element>) throws(PenteError) {
-        let gradOutput = pass.gradOutput
-        let gradWeight = MutableMatrixView(pass.gradients.partial, rows: outputs, columns: inputs)
-        Element._perform(.product(Product(gradWeight: gradWeight, gradOutput: gradOutput, x: pass.x)))
-        if biasParameter != nil {
-            let gradBias = pass.gradients.partial + weightParameter.count
-            Element._perform(.columnSums(ColumnSums(gradBias, gradOutput: gradOutput)))
+        let scratch = isNarrow || pass.x.rows < 8 ? nil : pass.workspace.scratch
+        Element._perform(
+            .pass(
+                Pass(
+                    product: gradWeight(pass.gradients, pass.gradOutput, pass.x, scratch: scratch),
+                    columnSums: gradBias(pass.gradients, pass.gradOutput))))
+        guard let gradInput = pass.gradInput else { return }
+        let product = Product(
+            gradInput: gradInput, gradOutput: pass.gradOutput, weight: weightParameter.view, scratch: scratch)
+        Element._perform(.pass(Pass(product: product)))
+    }
+
+    /// All in one call, block by block, while X is in the cache.
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
+    package override func computeStep(_ step: StepPass<Element>) throws(PenteError) {
+        guard isNarrow else { return try super.computeStep(step) }
+        let bias = biasParameter?.values
+        var pass = Pass(
+            forward: Forward(x: step.x, weight: weightParameter.view, bias: bias, y: step.y), error: step.error,
+            rows: step.x.rows, rowsPerBlock: rowsPerBlock)
+        pass.error!.prediction = step.y.readOnly
+        if let gradOutput = step.error.gradPrediction?.readOnly {
+            pass.product = gradWeight(step.gradients, gradOutput, step.x, scratch: nil)
+            pass.columnSums = gradBias(step.gradients, gradOutput)
         }
-        pass.gradients.end(trainedCount)
-        if let gradInput = pass.gradInput {
-            Element._perform(
-                .product(Product(gradInput: gradInput, gradOutput: gradOutput, weight: weightParameter.view)))
-        }
+        Element._perform(.pass(pass))
+    }
+
+    private func gradWeight(
+        _ gradients: GradientBlock<Element>, _ gradOutput: MatrixView<Element>, _ x: MatrixView<Element>,
+        scratch: UnsafeMutablePointer<Element>?
+    ) -> Product<Element> {
+        Product(
+            gradWeight: MutableMatrixView(gradients.partial, rows: outputs, columns: inputs), wide: gradients.wide,
+            gradOutput: gradOutput, x: x, scratch: scratch)
+    }
+
+    private func gradBias(
+        _ gradients: GradientBlock<Element>, _ gradOutput: MatrixView<Element>
+    ) -> ColumnSums<Element>? {
+        if biasParameter == nil { return nil }
+        let bias = gradients.advanced(by: weightParameter.count)
+        return ColumnSums(bias.partial, wide: bias.wide, gradOutput: gradOutput)
     }
 }

@@ -167,19 +167,23 @@ public final class SGD<Element: Scalar> {
     package func update() {
         for group in groups {
             let options = group.options
-            for state in group.states { state.update(options) }
+            for state in group.states { state.update(options, from: .gradient) }
         }
+        countStep()
+    }
+
+    package func countStep() {
         if stepCount < Int.max { stepCount += 1 }
     }
 }
 
 extension SGD.State {
-    fileprivate func update(_ options: SGDOptions) {
+    package func update(_ options: SGDOptions, from source: Update<Element>.Source) {
         let hasMomentum = options.momentum != 0
         Element._perform(
             .update(
                 Update(
-                    parameter: parameter.values, gradient: parameter.gradients,
+                    parameter: parameter.values, gradient: parameter.gradients, source: source,
                     momentumBuffer: hasMomentum ? buffer.base : nil, count: parameter.count, isFirst: !hasStepped,
                     learningRate: Element(options.lr), momentum: Element(options.momentum),
                     gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),

@@ -70,7 +70,7 @@ public final class Scaler<Element: Scalar>: Layer<Element> {
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     package override func computeForward(
-        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: UnsafeMutablePointer<Element>
+        _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>
     ) throws(PenteError) {
         perform(x, mean: parameters[0].values, into: y)
     }

@@ -10,6 +10,9 @@ public final class Trainer<Element: Scalar> {
     private var memory = PassMemory<Element>()
     /// The loss's gradient with respect to the prediction, for a block of rows.
     private var gradPrediction = Buffer<Element>()
+    /// What a step updates, once it is known.
+    private var targets = Buffer<Target>()
+    private var targetGroups = 0
 
     /// `sgd` must hold all of the layer's parameters; a loss with the reduction `.none` is refused, since it is not one number.
     public convenience init(layer: Layer<Element>, mse: MSE = MSE(), sgd: SGD<Element>) throws(PenteError) {
@@ -115,15 +118,15 @@ extension Trainer {
         _ examples: Examples<Element>, rows: Double, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
         let divisor = mse.divisor(rows: rows, columns: examples.y.columns)
+        if targetGroups != sgd.groupCount { try collectTargets() }
         try memory.sums.start(count: layer.trainedCount, isWide: examples.count > layer.rowsPerSum)
-        try sgd.prepare()
+        for i in 0..<targets.count { try targets.base[i].prepare() }
         let total = try forEachBlock(examples, scale: mse.scale(divisor), shouldStop: shouldStop)
         guard let total else { return nil }
         let loss = total / divisor
         guard Element(loss).isFinite else { throw notFinite(loss) }
-        sgd.zeroGradients()
-        memory.sums.add(to: layer.trained)
-        sgd.update()
+        for i in 0..<targets.count { targets.base[i].update(memory.sums) }
+        sgd.countStep()
         return loss
     }
 
@@ -141,34 +144,70 @@ extension Trainer {
     private func forEachBlock(
         _ examples: Examples<Element>, scale: Element?, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
+        let unit = min(layer.rowsPerStep, examples.count)
         let block = min(layer.rowsPerBlock, examples.count)
         let outputs = examples.y.columns
         let perRow = layer.workspacePerRow(columns: examples.x.columns)
-        try memory.reserve(rows: block, workspacePerRow: perRow, outputs: outputs)
+        try memory.reserve(
+            rows: block, workspacePerRow: perRow, scratch: layer.scratchCount(rows: block), outputs: outputs)
         if scale != nil { try gradPrediction.reserve(rows: block, columns: outputs) }
         var total = 0.0
         var first = 0
         while first < examples.count {
-            let rows = examples.rows(first, min(block, examples.count - first))
-            let y = MutableMatrixView(memory.output.base, rows: rows.count, columns: outputs)
-            try layer.computeForward(rows.x, into: y, workspace: memory.workspace.base)
-            let gradient = MutableMatrixView(gradPrediction.base, rows: rows.count, columns: outputs)
-            withUnsafeMutablePointer(to: &total) { total in
+            let rows = examples.rows(first, min(unit, examples.count - first))
+            let y = MutableMatrixView(memory.output.base, rows: min(block, rows.count), columns: outputs)
+            try withUnsafeMutablePointer(to: &total) { (total) throws(PenteError) in
                 var error = SquaredError(prediction: y.readOnly, target: rows.y, sampleWeight: rows.sampleWeight)
                 error.total = total
-                if let scale { (error.scale, error.gradPrediction) = (scale, gradient) }
-                Element._perform(.squaredError(error))
-            }
-            if scale != nil {
-                try layer.computeBackward(
-                    BackwardPass(
-                        gradOutput: gradient.readOnly, x: rows.x, y: y.readOnly, workspace: memory.workspace.base,
-                        gradients: memory.sums.block, gradInput: nil))
+                if let scale {
+                    error.scale = scale
+                    error.gradPrediction = MutableMatrixView(gradPrediction.base, rows: y.rows, columns: outputs)
+                }
+                try layer.computeStep(
+                    StepPass(
+                        x: rows.x, y: y, error: error, workspace: memory.workspace, gradients: memory.sums.block))
             }
             first += rows.count
             if shouldStop(rows.count &* (layer.trainedCount &+ outputs)) { return nil }
         }
         return total
+    }
+
+    private func collectTargets() throws(PenteError) {
+        let collected = try Buffer<Target>(count: sgd.states.count)
+        var t = 0
+        for group in sgd.groups {
+            for state in group.states {
+                var offset = 0
+                let index = layer.trained.firstIndex { $0.isSame(as: state.parameter) }
+                if let index { for parameter in layer.trained[..<index] { offset += parameter.count } }
+                collected.base[t] = Target(
+                    state: .passUnretained(state), group: .passUnretained(group), offset: index == nil ? nil : offset)
+                t += 1
+            }
+        }
+        targets = collected
+        targetGroups = sgd.groupCount
+    }
+
+    /// A parameter of the optimizer's, and where its gradient is in the batch's sums; nil if the layer does not have it.
+    /// The optimizer keeps the objects.
+    private struct Target: BitwiseCopyable {
+        let state: Unmanaged<SGD<Element>.State>
+        let group: Unmanaged<SGD<Element>.Group>
+        let offset: Int?
+
+        func prepare() throws(PenteError) {
+            let hasMomentum = group._withUnsafeGuaranteedRef { $0.options.momentum != 0 }
+            if hasMomentum { try state.takeUnretainedValue().requireBuffer() }
+        }
+
+        func update(_ sums: borrowing GradientSums<Element>) {
+            let source = offset.map { sums.source(from: $0) } ?? .zero
+            state._withUnsafeGuaranteedRef { state in
+                group._withUnsafeGuaranteedRef { group in state.update(group.options, from: source) }
+            }
+        }
     }
 
     private func notFinite(_ loss: Double) -> PenteError {

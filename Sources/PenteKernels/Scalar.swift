@@ -33,8 +33,23 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     static func _loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
     /// Stores the first `count` lanes (fewer than all) of `vector`.
     static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)
+    /// Adds the first `count` lanes, or all, to numbers in float64.
+    static func _add(_ vector: Vector, to wide: UnsafeMutablePointer<Double>, _ count: Int)
+    /// The nearest to the first `count` numbers, or to a vector's lanes of them; then zeros.
+    static func _narrow(_ wide: UnsafePointer<Double>, _ count: Int) -> Vector
+    /// The transpose of a block of up to a vector's lanes of lines, of up to as many elements, a line behind another, with
+    /// zeros where there is no line.
+    static func _transpose(
+        _ from: UnsafePointer<Self>, _ stride: Int, lines: Int, count: Int, into to: UnsafeMutablePointer<Self>)
     /// The sum of all lanes, as a tree: halves are added until one lane is left.
     static func _sum(_ vector: Vector) -> Self
+    /// The sums of a vector's lanes of vectors, from one of them on, each as `_sum` adds it.
+    static func _sums(_ vectors: InlineArray<16, Vector>, from first: Int) -> Vector
+    /// The first `period` lanes, 1, 2 or 4 of them, over and over.
+    static func _repeat(_ vector: Vector, _ period: Int) -> Vector
+    /// Stores rows of `columns` elements, of which each takes up `stride` lanes.
+    static func _storeRows(
+        _ vector: Vector, _ to: UnsafeMutablePointer<Self>, _ toStride: Int, _ rows: Int, _ columns: Int, _ stride: Int)
     /// Adds the square of each lane, times its lane of `weight` if there is one, to `sums`.
     static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums)
     /// Copies the elements `e ..< e + count`, by their number in a matrix of so many columns; a view of one column has
@@ -126,7 +141,61 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _narrow(_ wide: UnsafePointer<Double>, _ count: Int) -> Vector {
+        SIMD16(
+            lowHalf: SIMD8<Float>(Double.load(wide, upTo: count)),
+            highHalf: count > 8 ? SIMD8<Float>(Double.load(wide + 8, upTo: count &- 8)) : .zero)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _transpose(
+        _ from: UnsafePointer<Float>, _ stride: Int, lines: Int, count: Int, into to: UnsafeMutablePointer<Float>
+    ) {
+        pente_transpose_float16(
+            from, Int64(truncatingIfNeeded: stride), Int64(truncatingIfNeeded: lines),
+            Int64(truncatingIfNeeded: count), to)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _add(_ vector: Vector, to wide: UnsafeMutablePointer<Double>, _ count: Int) {
+        Double.store(Double.load(wide, upTo: count) + SIMD8<Double>(vector.lowHalf), wide, upTo: count)
+        if count > 8 {
+            Double.store(
+                Double.load(wide + 8, upTo: count &- 8) + SIMD8<Double>(vector.highHalf), wide + 8, upTo: count &- 8)
+        }
+    }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _sum(_ vector: Vector) -> Float { sumEight(vector.lowHalf + vector.highHalf) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _sums(_ v: InlineArray<16, Vector>, from first: Int) -> Vector {
+        var fours = InlineArray<4, Vector>(repeating: .zero)
+        for i in 0..<4 {
+            fours[i] = pente_fold4_float16(
+                pente_fold8_float16(v[i], v[i &+ 4]), pente_fold8_float16(v[i &+ 8], v[i &+ 12]))
+        }
+        return pente_fold1_float16(
+            pente_fold2_float16(fours[0], fours[1]), pente_fold2_float16(fours[2], fours[3]))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _repeat(_ vector: Vector, _ period: Int) -> Vector {
+        switch period {
+        case 1: pente_repeat1_float16(vector)
+        case 2: pente_repeat2_float16(vector)
+        default: pente_repeat4_float16(vector)
+        }
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _storeRows(
+        _ vector: Vector, _ to: UnsafeMutablePointer<Float>, _ toStride: Int, _ rows: Int, _ columns: Int, _ stride: Int
+    ) {
+        pente_store_rows_float16(
+            vector, to, Int64(truncatingIfNeeded: toStride), Int64(truncatingIfNeeded: rows),
+            Int64(truncatingIfNeeded: columns), Int64(truncatingIfNeeded: stride))
+    }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {
@@ -189,7 +258,56 @@ extension Double: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _narrow(_ wide: UnsafePointer<Double>, _ count: Int) -> Vector {
+        load(wide, upTo: count)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _transpose(
+        _ from: UnsafePointer<Double>, _ stride: Int, lines: Int, count: Int, into to: UnsafeMutablePointer<Double>
+    ) {
+        pente_transpose_double8(
+            from, Int64(truncatingIfNeeded: stride), Int64(truncatingIfNeeded: lines),
+            Int64(truncatingIfNeeded: count), to)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _add(_ vector: Vector, to wide: UnsafeMutablePointer<Double>, _ count: Int) {
+        store(load(wide, upTo: count) + vector, wide, upTo: count)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _sum(_ vector: Vector) -> Double { sumEight(vector) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _sums(_ v: InlineArray<16, Vector>, from first: Int) -> Vector {
+        var twos = InlineArray<2, Vector>(repeating: .zero)
+        for i in 0..<2 {
+            let e = first &+ i
+            twos[i] = pente_fold2_double8(
+                pente_fold4_double8(v[e], v[e &+ 2]), pente_fold4_double8(v[e &+ 4], v[e &+ 6]))
+        }
+        return pente_fold1_double8(twos[0], twos[1])
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _repeat(_ vector: Vector, _ period: Int) -> Vector {
+        switch period {
+        case 1: pente_repeat1_double8(vector)
+        case 2: pente_repeat2_double8(vector)
+        default: pente_repeat4_double8(vector)
+        }
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _storeRows(
+        _ vector: Vector, _ to: UnsafeMutablePointer<Double>, _ toStride: Int, _ rows: Int, _ columns: Int,
+        _ stride: Int
+    ) {
+        pente_store_rows_double8(
+            vector, to, Int64(truncatingIfNeeded: toStride), Int64(truncatingIfNeeded: rows),
+            Int64(truncatingIfNeeded: columns), Int64(truncatingIfNeeded: stride))
+    }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {

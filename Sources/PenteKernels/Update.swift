@@ -2,7 +2,8 @@
 /// fused multiply-add in the parameter's type.
 public struct Update<T: KernelScalar>: BitwiseCopyable {
     public var parameter: UnsafeMutablePointer<T>
-    public var gradient: UnsafePointer<T>
+    public var gradient: UnsafeMutablePointer<T>
+    public var source: Source
     /// nil without momentum.
     public var momentumBuffer: UnsafeMutablePointer<T>?
     public var count: Int
@@ -16,14 +17,23 @@ public struct Update<T: KernelScalar>: BitwiseCopyable {
     public var nesterov: Bool
     public var maximize: Bool
 
+    /// Where the gradient comes from, if it is not there yet.
+    public enum Source: BitwiseCopyable {
+        case gradient, zero
+        case sums(UnsafePointer<T>)
+        case wide(UnsafePointer<Double>)
+    }
+
     @inlinable
     public init(
-        parameter: UnsafeMutablePointer<T>, gradient: UnsafePointer<T>, momentumBuffer: UnsafeMutablePointer<T>?,
-        count: Int, isFirst: Bool, learningRate: T, momentum: T, gradientShare: T, weightDecay: T, nesterov: Bool,
+        parameter: UnsafeMutablePointer<T>, gradient: UnsafeMutablePointer<T>, source: Source,
+        momentumBuffer: UnsafeMutablePointer<T>?, count: Int, isFirst: Bool, learningRate: T, momentum: T,
+        gradientShare: T, weightDecay: T, nesterov: Bool,
         maximize: Bool
     ) {
         self.parameter = parameter
         self.gradient = gradient
+        self.source = source
         self.momentumBuffer = momentumBuffer
         self.count = count
         self.isFirst = isFirst
@@ -48,7 +58,15 @@ public struct Update<T: KernelScalar>: BitwiseCopyable {
     @_alwaysEmitIntoClient @_transparent
     func element(_ e: Int, _ left: Int) {
         let value = T.load(parameter + e, upTo: left)
-        var g = T.load(gradient + e, upTo: left)
+        var g = T.Vector.zero
+        switch source {
+        case .gradient: g = T.load(gradient + e, upTo: left)
+        // As if 0 had been there, and these been added.
+        case .sums(let sums): g += T.load(sums + e, upTo: left)
+        case .wide(let sums): g += T._narrow(sums + e, left)
+        case .zero: break
+        }
+        if case .gradient = source {} else { T.store(g, gradient + e, upTo: left) }
         if maximize { g *= T.Vector(repeating: -1) }
         if weightDecay != 0 { g = T._fma(T.Vector(repeating: weightDecay), value, g) }
         if let momentumBuffer {

@@ -4,6 +4,7 @@
 #ifndef PENTE_VECTORS_H
 #define PENTE_VECTORS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #if defined(__AVX2__)
@@ -77,6 +78,87 @@ PENTE_INLINE pente_float16 pente_power_of_two_float16(pente_float16 shifted) {
 
 PENTE_INLINE pente_double8 pente_power_of_two_double8(pente_double8 shifted) {
     return (pente_double8)(((pente_int8)shifted - 0x4338000000000000 + 1023) << 52);
+}
+
+/* A step of the tree in which the lanes of many vectors are added up: the halves of each group of lanes of `a` and of `b`,
+ * added, with those of both side by side. Four steps turn sixteen vectors of float32 into their sixteen sums, three turn
+ * eight of float64 into eight. */
+PENTE_INLINE pente_float16 pente_fold8_float16(pente_float16 a, pente_float16 b) {
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+
+PENTE_INLINE pente_float16 pente_fold4_float16(pente_float16 a, pente_float16 b) {
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+}
+
+PENTE_INLINE pente_float16 pente_fold2_float16(pente_float16 a, pente_float16 b) {
+    return __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+           __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+}
+
+PENTE_INLINE pente_float16 pente_fold1_float16(pente_float16 a, pente_float16 b) {
+    return __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +
+           __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
+}
+
+PENTE_INLINE pente_double8 pente_fold4_double8(pente_double8 a, pente_double8 b) {
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+           __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+
+PENTE_INLINE pente_double8 pente_fold2_double8(pente_double8 a, pente_double8 b) {
+    return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13) +
+           __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15);
+}
+
+PENTE_INLINE pente_double8 pente_fold1_double8(pente_double8 a, pente_double8 b) {
+    return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14) +
+           __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+}
+
+/* The first lanes, one, two or four, over and over. */
+PENTE_INLINE pente_float16 pente_repeat1_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+}
+
+PENTE_INLINE pente_float16 pente_repeat2_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1);
+}
+
+PENTE_INLINE pente_float16 pente_repeat4_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+}
+
+PENTE_INLINE pente_double8 pente_repeat1_double8(pente_double8 v) {
+    return __builtin_shufflevector(v, v, 0, 0, 0, 0, 0, 0, 0, 0);
+}
+
+PENTE_INLINE pente_double8 pente_repeat2_double8(pente_double8 v) {
+    return __builtin_shufflevector(v, v, 0, 1, 0, 1, 0, 1, 0, 1);
+}
+
+PENTE_INLINE pente_double8 pente_repeat4_double8(pente_double8 v) {
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3, 0, 1, 2, 3);
+}
+
+/* Rows of so many elements, each of which takes up `stride` lanes. */
+PENTE_INLINE void pente_store_rows_float16(
+    pente_float16 vector, float *to, int64_t to_stride, int64_t rows, int64_t columns, int64_t stride) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) to[r * to_stride + c] = ((const float *)&vector)[r * stride + c];
+}
+
+PENTE_INLINE void pente_store_rows_double8(
+    pente_double8 vector, double *to, int64_t to_stride, int64_t rows, int64_t columns, int64_t stride) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) to[r * to_stride + c] = ((const double *)&vector)[r * stride + c];
+}
+
+/* What will be read soon is brought to the second-level cache meanwhile. Any address will do. */
+PENTE_INLINE void pente_prefetch(const void *address) {
+    __builtin_prefetch(address, 0, 3);
 }
 
 /* The first `count` elements, less than all, and zeros; nothing beyond them is touched. */
@@ -155,6 +237,103 @@ PENTE_INLINE pente_double8 pente_load_double8(const double *from, int64_t count)
 
 PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t count) {
     pente_copy((const pente_word *)&vector, (pente_word *)to, 2 * count);
+}
+
+#endif
+
+/* The transpose of a block: up to a vector's lanes of lines, of up to as many elements, go to `to` a line behind another;
+ * where the source has no line there are zeros. With vectors, halves are exchanged, then quarters, and so on. */
+#if !defined(__AVX2__)
+
+PENTE_INLINE void pente_transpose_float16(const float *from, int64_t stride, int64_t lines, int64_t count, float *to) {
+    for (int64_t e = 0; e < 16 && e < count; e++)
+        for (int64_t l = 0; l < 16; l++) to[16 * e + l] = l < lines ? from[l * stride + e] : 0;
+}
+
+PENTE_INLINE void pente_transpose_double8(const double *from, int64_t stride, int64_t lines, int64_t count, double *to) {
+    for (int64_t e = 0; e < 8 && e < count; e++)
+        for (int64_t l = 0; l < 8; l++) to[8 * e + l] = l < lines ? from[l * stride + e] : 0;
+}
+
+#else
+
+#define PENTE_LOW8(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+#define PENTE_HIGH8(a, b) __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
+#define PENTE_LOW4(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define PENTE_HIGH4(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+#define PENTE_LOW2(a, b) __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define PENTE_HIGH2(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define PENTE_LOW1(a, b) __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#define PENTE_HIGH1(a, b) __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
+
+PENTE_INLINE void pente_transpose_float16(const float *from, int64_t stride, int64_t lines, int64_t count, float *to) {
+    typedef pente_float16 v;
+    float edge[256], *out = to;
+    int isWhole = lines >= 16 && count >= 16;
+    if (!isWhole) {
+        if (lines > 16) lines = 16;
+        if (count > 16) count = 16;
+        __builtin_memset(edge, 0, sizeof edge);
+        for (int64_t l = 0; l < lines; l++)
+            for (int64_t e = 0; e < count; e++) edge[16 * l + e] = from[l * stride + e];
+        from = edge, stride = 16, out = edge;
+    }
+    v a[16], b[16];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 16; i++) __builtin_memcpy(&a[i], from + i * stride, 64);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 8; i++) b[i] = PENTE_LOW8(a[i], a[i + 8]), b[i + 8] = PENTE_HIGH8(a[i], a[i + 8]);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 8; i++) {
+        int j = i / 4 * 8 + i % 4;
+        a[j] = PENTE_LOW4(b[j], b[j + 4]), a[j + 4] = PENTE_HIGH4(b[j], b[j + 4]);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 8; i++) {
+        int j = i / 2 * 4 + i % 2;
+        b[j] = PENTE_LOW2(a[j], a[j + 2]), b[j + 2] = PENTE_HIGH2(a[j], a[j + 2]);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 16; i += 2) a[i] = PENTE_LOW1(b[i], b[i + 1]), a[i + 1] = PENTE_HIGH1(b[i], b[i + 1]);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 16; i++) __builtin_memcpy(out + 16 * i, &a[i], 64);
+    if (!isWhole) __builtin_memcpy(to, edge, (size_t)(16 * count) * sizeof *to);
+}
+
+#define PENTE_WIDE_LOW4(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define PENTE_WIDE_HIGH4(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#define PENTE_WIDE_LOW2(a, b) __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#define PENTE_WIDE_HIGH2(a, b) __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#define PENTE_WIDE_LOW1(a, b) __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+#define PENTE_WIDE_HIGH1(a, b) __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+
+PENTE_INLINE void pente_transpose_double8(const double *from, int64_t stride, int64_t lines, int64_t count, double *to) {
+    typedef pente_double8 v;
+    double edge[64], *out = to;
+    int isWhole = lines >= 8 && count >= 8;
+    if (!isWhole) {
+        if (lines > 8) lines = 8;
+        if (count > 8) count = 8;
+        __builtin_memset(edge, 0, sizeof edge);
+        for (int64_t l = 0; l < lines; l++)
+            for (int64_t e = 0; e < count; e++) edge[8 * l + e] = from[l * stride + e];
+        from = edge, stride = 8, out = edge;
+    }
+    v a[8], b[8];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 8; i++) __builtin_memcpy(&a[i], from + i * stride, 64);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 4; i++) b[i] = PENTE_WIDE_LOW4(a[i], a[i + 4]), b[i + 4] = PENTE_WIDE_HIGH4(a[i], a[i + 4]);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 4; i++) {
+        int j = i / 2 * 4 + i % 2;
+        a[j] = PENTE_WIDE_LOW2(b[j], b[j + 2]), a[j + 2] = PENTE_WIDE_HIGH2(b[j], b[j + 2]);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 8; i += 2) b[i] = PENTE_WIDE_LOW1(a[i], a[i + 1]), b[i + 1] = PENTE_WIDE_HIGH1(a[i], a[i + 1]);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 8; i++) __builtin_memcpy(out + 8 * i, &b[i], 64);
+    if (!isWhole) __builtin_memcpy(to, edge, (size_t)(8 * count) * sizeof *to);
 }
 
 #endif

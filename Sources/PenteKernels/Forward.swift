@@ -1,0 +1,55 @@
+/// Y = X Wᵀ + b as dot products, for a weight that is stored outputs × inputs.
+public struct Forward<T: KernelScalar>: BitwiseCopyable {
+    @usableFromInline var x: MatrixView<T>
+    @usableFromInline var weight: MatrixView<T>
+    @usableFromInline var bias: UnsafePointer<T>?
+    @usableFromInline var y: MutableMatrixView<T>
+
+    @inlinable
+    public init(x: MatrixView<T>, weight: MatrixView<T>, bias: UnsafePointer<T>?, y: MutableMatrixView<T>) {
+        self.x = x
+        self.weight = weight
+        self.bias = bias
+        self.y = y
+    }
+
+    /// By tiles for four of the weight's rows or more, for two, for one, and for one row of x; a level of processor may
+    /// have fewer.
+    @_alwaysEmitIntoClient @_transparent
+    func run<let r: Int, let c: Int, let r2: Int, let c2: Int, let r1: Int, let c1: Int, let r0: Int, let c0: Int>(
+        _ block: Tile<r, c>.Type, _ pair: Tile<r2, c2>.Type, _ column: Tile<r1, c1>.Type, _ row: Tile<r0, c0>.Type
+    ) {
+        var k = 0
+        while k < weight.rows {
+            let width = weight.rows &- k
+            if r > 1 && x.rows == 1 {
+                dots(k, width, row)
+                k &+= c0
+            } else if c > 1 && width == 1 {
+                dots(k, width, column)
+                k &+= c1
+            } else if c > 2 && width == 2 {
+                dots(k, width, pair)
+                k &+= c2
+            } else {
+                dots(k, width, block)
+                k &+= c
+            }
+        }
+    }
+
+    /// All rows with the weight's from `k` on.
+    @_alwaysEmitIntoClient @_transparent
+    func dots<let rows: Int, let columns: Int>(_ k: Int, _ width: Int, _ tile: Tile<rows, columns>.Type) {
+        var bias = T.Vector.zero
+        if let b = self.bias { bias = T._repeat(T._loadPartial(b + k, min(columns, width)), columns) }
+        var i = 0
+        while i < x.rows {
+            tile.dot(
+                x.base + i &* x.rowStride, x.rowStride, weight.base + k &* weight.rowStride, weight.rowStride,
+                count: x.columns, bias: bias, into: y.base + (i &* y.rowStride &+ k), y.rowStride,
+                height: x.rows &- i, width: width)
+            i &+= rows
+        }
+    }
+}

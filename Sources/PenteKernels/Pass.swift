@@ -1,0 +1,71 @@
+/// A block of rows after the other goes forward, through the loss and backward, while it is in the cache: x is read from
+/// memory once. Whatever is nil is left out.
+public struct Pass<T: KernelScalar>: BitwiseCopyable {
+    /// y is for one block of rows, and used again for each.
+    public var forward: Forward<T>?
+    /// Likewise the prediction and its gradient.
+    public var error: SquaredError<T>?
+    public var product: Product<T>?
+    public var columnSums: ColumnSums<T>?
+    @usableFromInline var rows: Int
+    @usableFromInline var rowsPerBlock: Int
+
+    /// Of several blocks only if all are there and the sums are wide.
+    @inlinable
+    public init(
+        forward: Forward<T>? = nil, error: SquaredError<T>? = nil, product: Product<T>? = nil,
+        columnSums: ColumnSums<T>? = nil, rows: Int = 1, rowsPerBlock: Int = 1
+    ) {
+        self.forward = forward
+        self.error = error
+        self.product = product
+        self.columnSums = columnSums
+        self.rows = rows
+        self.rowsPerBlock = rowsPerBlock
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    func run<
+        let r: Int, let c: Int, let r2: Int, let c2: Int, let r1: Int, let c1: Int, let r0: Int, let c0: Int,
+        let s: Int, let d: Int
+    >(
+        _ dot: Tile<r, c>.Type, _ pair: Tile<r2, c2>.Type, _ column: Tile<r1, c1>.Type, _ row: Tile<r0, c0>.Type,
+        _ outer: Tile<s, d>.Type
+    ) {
+        var part = self
+        var first = 0
+        while first < rows {
+            if rows > rowsPerBlock { part = block(first, min(rowsPerBlock, rows &- first)) }
+            if let forward = part.forward { forward.run(dot, pair, column, row) }
+            if let error = part.error { error.run() }
+            if let product = part.product { product.run(outer) }
+            if let sums = part.columnSums { sums.run() }
+            first &+= rowsPerBlock
+        }
+    }
+
+    /// The pass for `count` rows from `first` on.
+    @_alwaysEmitIntoClient @_transparent
+    func block(_ first: Int, _ count: Int) -> Pass {
+        var part = self
+        if var forward = part.forward {
+            forward.x = forward.x.rows(first, count)
+            forward.y.rows = count
+            part.forward = forward
+        }
+        if var error = part.error {
+            error.prediction.rows = count
+            error.target = error.target.rows(first, count)
+            if let weight = error.sampleWeight { error.sampleWeight = weight.rows(first, count) }
+            error.gradPrediction?.rows = count
+            part.error = error
+        }
+        if var product = part.product {
+            product.b += first &* product.bStep
+            product.depth = count
+            part.product = product
+        }
+        part.columnSums?.gradOutput.rows = count
+        return part
+    }
+}
