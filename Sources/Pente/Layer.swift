@@ -107,10 +107,8 @@ open class Layer<Element: Scalar> {
     /// A training step's rows forward, through the loss and, if there is a place for its gradient, backward.
     package func computeStep(_ step: StepPass<Element>) throws(PenteError) {
         try computeForward(step.x, into: step.y, workspace: step.workspace)
-        var error = step.error
-        error.prediction = step.y.readOnly
-        Element._perform(.pass(Pass(error: error)))
-        guard let gradOutput = error.gradPrediction else { return }
+        Element._perform(Pass(error: step.error))
+        guard let gradOutput = step.gradOutput else { return }
         try computeBackward(
             BackwardPass(
                 gradOutput: gradOutput.readOnly, x: step.x, y: step.y.readOnly, workspace: step.workspace,
@@ -131,12 +129,31 @@ package struct Workspace<Element: Scalar> {
 /// A training step's rows.
 package struct StepPass<Element: Scalar> {
     package var x: MatrixView<Element>
+    package var target: MatrixView<Element>
+    package var sampleWeight: MatrixView<Element>?
     /// As many rows as x has, or `rowsPerBlock`.
     package var y: MutableMatrixView<Element>
-    /// For y, whose gradient has as many rows.
-    package var error: SquaredError<Element>
+    /// For y's gradient, as many numbers as y has; nil: there is no backward pass.
+    package var gradient: UnsafeMutablePointer<Element>?
+    package var scale: Element
+    /// The squares are added to it.
+    package var total: UnsafeMutablePointer<Double>
     package var workspace: Workspace<Element>
     package var gradients: GradientBlock<Element>
+
+    @inline(__always)
+    package var gradOutput: MutableMatrixView<Element>? {
+        if let gradient { MutableMatrixView(gradient, rows: y.rows, columns: y.columns) } else { nil }
+    }
+
+    @inline(__always)
+    package var error: SquaredError<Element> {
+        var error = SquaredError(prediction: y.readOnly, target: target, sampleWeight: sampleWeight)
+        error.total = total
+        error.scale = scale
+        error.gradPrediction = gradOutput
+        return error
+    }
 }
 
 /// What a backward pass reads and writes.

@@ -21,6 +21,13 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     }
 
     private override init(_ inputs: Int, _ outputs: Int, _ parameters: [Parameter<Element>]) {
+        isNarrow = outputs < 16
+        weights = parameters[0].view
+        biases = parameters.count > 1 ? UnsafePointer(parameters[1].values) : nil
+        // Powers of two: each layer's blocks then end where a chain's do.
+        let unit = SquaredError<Element>.rowsPerBlock
+        let fitting = isNarrow ? (1 << 18) / MemoryLayout<Element>.size / inputs : Int.max
+        sumRows = (fitting >= 4 * unit ? 4 : fitting >= 2 * unit ? 2 : 1) * unit
         super.init(inputs, outputs, parameters)
     }
 
@@ -37,8 +44,8 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     }
 
     package override func resetParameters(from generator: inout MersenneTwister) {
-        weightParameter.fillUniform(bound: Self.weightBound(inputs: inputs), from: &generator)
-        biasParameter?.fillUniform(bound: 1 / pente_square_root(Double(inputs)), from: &generator)
+        parameters[0].fillUniform(bound: Self.weightBound(inputs: inputs), from: &generator)
+        if biases != nil { parameters[1].fillUniform(bound: 1 / pente_square_root(Double(inputs)), from: &generator) }
     }
 
     /// 1/√inputs with PyTorch's roundings: kaiming_uniform_ for a leaky ReLU of slope √5.
@@ -48,26 +55,20 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         return 3.0.squareRoot() * (gain / pente_square_root(Double(inputs)))
     }
 
-    private var weightParameter: Parameter<Element> { parameters[0] }
-    private var biasParameter: Parameter<Element>? { parameters.count > 1 ? parameters[1] : nil }
-
-    /// outputs × inputs, a copy.
-    public var weight: Matrix<Element> { weightParameter.value }
-    /// 1 × outputs, a copy; nil for a layer without bias.
-    public var bias: Matrix<Element>? { biasParameter?.value }
-
+    private let weights: MatrixView<Element>
+    private let biases: UnsafePointer<Element>?
     /// Fewer outputs than a vector has lanes: y is computed as dot products, rows of X with rows of the weight. With more
     /// outputs a vector is of outputs, and the weight is transposed for eight rows of X or more.
-    private var isNarrow: Bool { outputs < 16 }
+    private let isNarrow: Bool
+    private let sumRows: Int
 
-    /// As many rows of X as fit half of a second-level cache of 512 KB, and few enough that float32 adds them up
-    /// well.
-    package override var rowsPerSum: Int {
-        let unit = SquaredError<Element>.rowsPerBlock
-        let fitting = isNarrow ? (1 << 18) / MemoryLayout<Element>.size / inputs : Int.max
-        // A power of two: each layer's blocks then end where a chain's do.
-        return (fitting >= 4 * unit ? 4 : fitting >= 2 * unit ? 2 : 1) * unit
-    }
+    /// outputs × inputs, a copy.
+    public var weight: Matrix<Element> { parameters[0].value }
+    /// 1 × outputs, a copy; nil for a layer without bias.
+    public var bias: Matrix<Element>? { biases == nil ? nil : parameters[1].value }
+
+    /// As many rows of X as fit half of a second-level cache of 512 KB, and few enough that float32 adds them up well.
+    package override var rowsPerSum: Int { sumRows }
 
     package override var rowsPerBlock: Int { isNarrow ? rowsPerSum : 512 }
 
@@ -87,63 +88,64 @@ public final class Linear<Element: Scalar>: Layer<Element> {
 
     package override func describe(to json: inout JSONWriter) {
         json.raw("{\"type\":\"linear\",\"in_features\":\(inputs),\"out_features\":\(outputs),\"bias\":")
-        json.raw(biasParameter == nil ? "false}" : "true}")
+        json.raw(biases == nil ? "false}" : "true}")
     }
 
     @specialized(where Element == Float)
     @specialized(where Element == Double)
+    @_optimize(speed)
     package override func computeForward(
         _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>
     ) throws(PenteError) {
-        let (weight, bias) = (weightParameter.view, biasParameter?.values)
         // The same for each row, however many go at once: blocks are multiples of eight.
         let transposed = isNarrow ? 0 : x.rows & ~7
         if transposed > 0 {
             let product = Product(
-                output: y.rows(0, transposed), x: x.rows(0, transposed), weight: weight, bias: bias,
+                output: y.rows(0, transposed), x: x.rows(0, transposed), weight: weights, bias: biases,
                 scratch: workspace.scratch)
-            Element._perform(.pass(Pass(product: product)))
+            Element._perform(Pass(product: product))
         }
         let rest = x.rows &- transposed
         if rest > 0 {
-            let forward = Forward(x: x.rows(transposed, rest), weight: weight, bias: bias, y: y.rows(transposed, rest))
-            Element._perform(.pass(Pass(forward: forward)))
+            let forward = Forward(
+                x: x.rows(transposed, rest), weight: weights, bias: biases, y: y.rows(transposed, rest))
+            Element._perform(Pass(forward: forward))
         }
     }
 
     /// ∂W = Xᵀ G, stored transposed; ∂b = 1ᵀ G; ∂X = G Wᵀ.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
+    @_optimize(speed)
     package override func computeBackward(_ pass: BackwardPass<Element>) throws(PenteError) {
         let scratch = isNarrow || pass.x.rows < 8 ? nil : pass.workspace.scratch
         Element._perform(
-            .pass(
-                Pass(
-                    product: gradWeight(pass.gradients, pass.gradOutput, pass.x, scratch: scratch),
-                    columnSums: gradBias(pass.gradients, pass.gradOutput))))
+            Pass(
+                product: gradWeight(pass.gradients, pass.gradOutput, pass.x, scratch: scratch),
+                columnSums: gradBias(pass.gradients, pass.gradOutput)))
         guard let gradInput = pass.gradInput else { return }
         let product = Product(
-            gradInput: gradInput, gradOutput: pass.gradOutput, weight: weightParameter.view, scratch: scratch)
-        Element._perform(.pass(Pass(product: product)))
+            gradInput: gradInput, gradOutput: pass.gradOutput, weight: weights, scratch: scratch)
+        Element._perform(Pass(product: product))
     }
 
     /// All in one call, block by block, while X is in the cache.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
+    @_optimize(speed)
     package override func computeStep(_ step: StepPass<Element>) throws(PenteError) {
         guard isNarrow else { return try super.computeStep(step) }
-        let bias = biasParameter?.values
         var pass = Pass(
-            forward: Forward(x: step.x, weight: weightParameter.view, bias: bias, y: step.y), error: step.error,
+            forward: Forward(x: step.x, weight: weights, bias: biases, y: step.y), error: step.error,
             rows: step.x.rows, rowsPerBlock: rowsPerBlock)
-        pass.error!.prediction = step.y.readOnly
-        if let gradOutput = step.error.gradPrediction?.readOnly {
+        if let gradOutput = step.gradOutput?.readOnly {
             pass.product = gradWeight(step.gradients, gradOutput, step.x, scratch: nil)
             pass.columnSums = gradBias(step.gradients, gradOutput)
         }
-        Element._perform(.pass(pass))
+        Element._perform(pass)
     }
 
+    @inline(__always)
     private func gradWeight(
         _ gradients: GradientBlock<Element>, _ gradOutput: MatrixView<Element>, _ x: MatrixView<Element>,
         scratch: UnsafeMutablePointer<Element>?
@@ -153,11 +155,12 @@ public final class Linear<Element: Scalar>: Layer<Element> {
             gradOutput: gradOutput, x: x, scratch: scratch)
     }
 
+    @inline(__always)
     private func gradBias(
         _ gradients: GradientBlock<Element>, _ gradOutput: MatrixView<Element>
     ) -> ColumnSums<Element>? {
-        if biasParameter == nil { return nil }
-        let bias = gradients.advanced(by: weightParameter.count)
+        if biases == nil { return nil }
+        let bias = gradients.advanced(by: outputs &* inputs)
         return ColumnSums(bias.partial, wide: bias.wide, gradOutput: gradOutput)
     }
 }

@@ -178,16 +178,16 @@ public final class SGD<Element: Scalar> {
 }
 
 extension SGD.State {
+    @inline(__always)
     package func update(_ options: SGDOptions, from source: Update<Element>.Source) {
         let hasMomentum = options.momentum != 0
         Element._perform(
-            .update(
-                Update(
-                    parameter: parameter.values, gradient: parameter.gradients, source: source,
-                    momentumBuffer: hasMomentum ? buffer.base : nil, count: parameter.count, isFirst: !hasStepped,
-                    learningRate: Element(options.lr), momentum: Element(options.momentum),
-                    gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),
-                    nesterov: options.nesterov, maximize: options.maximize)))
+            Update(
+                parameter: parameter.values, gradient: parameter.gradients, source: source,
+                momentumBuffer: hasMomentum ? buffer.base : nil, count: parameter.count, isFirst: !hasStepped,
+                learningRate: Element(options.lr), momentum: Element(options.momentum),
+                gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),
+                nesterov: options.nesterov, maximize: options.maximize))
         if hasMomentum { hasStepped = true }
     }
 }

@@ -13,6 +13,14 @@ public protocol Scalar: KernelScalar {
     static func _perform(_ operation: KernelOperation<Self>)
 }
 
+extension Scalar {
+    @inline(__always)
+    static func _perform(_ pass: Pass<Self>) { withUnsafePointer(to: pass) { _perform(.pass($0)) } }
+
+    @inline(__always)
+    static func _perform(_ update: Update<Self>) { withUnsafePointer(to: update) { _perform(.update($0)) } }
+}
+
 extension Float: Scalar {
     public static var dtypeName: StaticString { "float32" }
 

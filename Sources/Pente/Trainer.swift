@@ -141,6 +141,7 @@ extension Trainer {
 
     /// Sends each block forward, and backward if there is a scale for the loss's gradient; returns the sum of the
     /// squares.
+    @inline(__always)
     private func forEachBlock(
         _ examples: Examples<Element>, scale: Element?, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
@@ -157,15 +158,11 @@ extension Trainer {
             let rows = examples.rows(first, min(unit, examples.count - first))
             let y = MutableMatrixView(memory.output.base, rows: min(block, rows.count), columns: outputs)
             try withUnsafeMutablePointer(to: &total) { (total) throws(PenteError) in
-                var error = SquaredError(prediction: y.readOnly, target: rows.y, sampleWeight: rows.sampleWeight)
-                error.total = total
-                if let scale {
-                    error.scale = scale
-                    error.gradPrediction = MutableMatrixView(gradPrediction.base, rows: y.rows, columns: outputs)
-                }
                 try layer.computeStep(
                     StepPass(
-                        x: rows.x, y: y, error: error, workspace: memory.workspace, gradients: memory.sums.block))
+                        x: rows.x, target: rows.y, sampleWeight: rows.sampleWeight, y: y,
+                        gradient: scale == nil ? nil : gradPrediction.base, scale: scale ?? 0, total: total,
+                        workspace: memory.workspace, gradients: memory.sums.block))
             }
             first += rows.count
             if shouldStop(rows.count &* (layer.trainedCount &+ outputs)) { return nil }

@@ -3,8 +3,9 @@
 /// Everything below `run` is inlined into the module that calls it, and so compiled for that module's processor;
 /// nothing of it may be emitted as a function of its own, which another module could then share.
 public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
-    case pass(Pass<T>)
-    case update(Update<T>)
+    // Large, and in the smallest of steps: they stay where they are.
+    case pass(UnsafePointer<Pass<T>>)
+    case update(UnsafePointer<Update<T>>)
     case accumulate(Accumulation<T>)
     case activation(ActivationPass<T>)
     case standardization(Standardization<T>)
@@ -20,8 +21,8 @@ public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
         outer: Tile<s, d>.Type
     ) {
         switch self {
-        case .pass(let pass): pass.run(dot, pair, column, row, outer)
-        case .update(let update): update.run()
+        case .pass(let pass): pass.pointee.run(dot, pair, column, row, outer)
+        case .update(let update): update.pointee.run()
         case .accumulate(let accumulation): accumulation.run()
         case .activation(let activation): activation.run()
         case .standardization(let standardization): standardization.run()

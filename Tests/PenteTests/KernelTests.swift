@@ -98,23 +98,24 @@ private struct SplitMix: RandomNumberGenerator {
         let gradPrediction = try memory(q, p, 10), momentum = try memory(p, n, 11)
         let g = gradOutput.view.readOnly
         var total = 0.0
+        func run(_ pass: Pass<T>) { withUnsafePointer(to: pass) { perform(.pass($0)) } }
         let transposed = try memory(q, p, 12), scratch = try memory(1, Product<T>.scratchCount(n, p), 13)
         let (xs, w) = (x.view.readOnly, weight.view.readOnly)
-        perform(.pass(Pass(forward: Forward(x: xs, weight: w, bias: bias.view.base, y: y.view))))
+        run(Pass(forward: Forward(x: xs, weight: w, bias: bias.view.base, y: y.view)))
         let products = [
             Product(output: transposed.view, x: xs, weight: w, bias: bias.view.base, scratch: scratch.view.base),
             Product(gradInput: gradInput.view, gradOutput: g, weight: w, scratch: scratch.view.base),
             Product(gradWeight: gradWeight.view, wide: nil, gradOutput: g, x: xs, scratch: scratch.view.base),
         ]
-        for product in products { perform(.pass(Pass(product: product))) }
-        perform(.pass(Pass(columnSums: ColumnSums(gradBias.view.base, wide: nil, gradOutput: g))))
+        for product in products { run(Pass(product: product)) }
+        run(Pass(columnSums: ColumnSums(gradBias.view.base, wide: nil, gradOutput: g)))
         withUnsafeMutablePointer(to: &total) { total in
             var error = SquaredError(
                 prediction: y.view.readOnly, target: g, sampleWeight: sampleWeight.view.readOnly)
             error.scale = 0.3
             error.gradPrediction = gradPrediction.view
             error.total = total
-            perform(.pass(Pass(error: error)))
+            run(Pass(error: error))
         }
         for isFirst in [true, false] {
             let update = Update(
@@ -122,7 +123,7 @@ private struct SplitMix: RandomNumberGenerator {
                 momentumBuffer: momentum.view.base, count: p * n, isFirst: isFirst, learningRate: 0.1, momentum: 0.9,
                 gradientShare: 0.7,
                 weightDecay: 0.01, nesterov: true, maximize: false)
-            perform(.update(update))
+            withUnsafePointer(to: update) { perform(.update($0)) }
         }
         return [y, transposed, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + [
             [total.bitPattern]
