@@ -43,23 +43,27 @@ let levelTargets = levels.sorted { $0.key < $1.key }.map { name, flags in
         swiftSettings: embedded + [.unsafeFlags(flags.flatMap { ["-Xcc", $0] })])
 }
 
+// The shared library has the Swift library and its C interface in one module: what both specialize is there once.
+let otherSources = [
+    "PenteC/exports.map", "PenteKernels", "PenteKernelsAVX2", "PenteKernelsAVX512", "PenteSystem", "PenteVectors",
+]
+
 let package = Package(
     name: "pente",
-    products: [
-        .library(name: "Pente", targets: ["Pente"]),
-        .library(name: "pente", type: .dynamic, targets: ["PenteC"]),
-    ],
+    products: isEmbedded
+        ? [.library(name: "pente", type: .dynamic, targets: ["Pente"])] : [.library(name: "Pente", targets: ["Pente"])],
     targets: [
         .systemLibrary(name: "CPente", path: "include"),
         .systemLibrary(name: "PenteSystem"),
         .systemLibrary(name: "PenteVectors"),
         .target(name: "PenteKernels", dependencies: ["PenteVectors"], swiftSettings: embedded + small + unrolled),
         .target(
-            name: "Pente", dependencies: ["PenteKernels", "PenteSystem"] + levelTargets.map { .byName(name: $0.name) },
+            name: "Pente",
+            dependencies: ["PenteKernels", "PenteSystem"] + (isEmbedded ? ["CPente"] : [])
+                + levelTargets.map { .byName(name: $0.name) },
+            path: isEmbedded ? "Sources" : nil, exclude: isEmbedded ? otherSources : [],
+            sources: isEmbedded ? ["Pente", "PenteC"] : nil,
             swiftSettings: embedded + small, linkerSettings: libm),
-        .target(
-            name: "PenteC", dependencies: ["Pente", "CPente", "PenteSystem"], exclude: ["exports.map"],
-            swiftSettings: embedded + small),
         .target(name: "ExampleTable", dependencies: ["Pente"], path: "bindings/swift/table"),
         .executableTarget(name: "loop-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/loop"),
         .executableTarget(name: "train-swift", dependencies: ["ExampleTable", "Pente"], path: "bindings/swift/train"),

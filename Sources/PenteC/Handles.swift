@@ -1,4 +1,3 @@
-import Pente
 import PenteSystem
 import Synchronization
 

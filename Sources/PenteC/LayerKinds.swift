@@ -1,5 +1,4 @@
 import CPente
-import Pente
 
 // What makes layers, and what only one kind of them has.
 

@@ -1,5 +1,4 @@
 import CPente
-import Pente
 import PenteKernels
 
 /// A layer of either dtype: the two subclasses of each resource are how an untyped handle finds its type.

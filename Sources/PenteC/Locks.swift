@@ -1,4 +1,3 @@
-import Pente
 
 // Objects that others hold are locked by those, in their slots.
 

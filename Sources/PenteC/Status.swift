@@ -1,5 +1,4 @@
 import CPente
-import Pente
 import PenteSystem
 
 @_cdecl("pente_version") @implementation

@@ -1,5 +1,4 @@
 import CPente
-import Pente
 import PenteKernels
 
 @_cdecl("pente_gradcheck") @implementation

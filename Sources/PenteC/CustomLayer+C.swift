@@ -1,5 +1,4 @@
 import CPente
-import Pente
 import PenteKernels
 import PenteSystem
 import Synchronization

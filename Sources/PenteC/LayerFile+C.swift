@@ -1,5 +1,4 @@
 import CPente
-import Pente
 
 @_cdecl("pente_layer_save") @implementation
 public func pente_layer_save(

@@ -1,5 +1,4 @@
 import CPente
-import Pente
 
 /// An optimizer of either dtype.
 class SGDResource: Resource {

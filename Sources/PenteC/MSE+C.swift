@@ -1,5 +1,4 @@
 import CPente
-import Pente
 import PenteKernels
 
 final class MSEResource: Resource {

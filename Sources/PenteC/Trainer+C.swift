@@ -1,5 +1,4 @@
 import CPente
-import Pente
 
 /// A trainer of either dtype. The layer and the optimizer are held.
 class TrainerResource: Resource {

@@ -1,5 +1,4 @@
 import CPente
-import Pente
 import PenteSystem
 
 /// Runs `body` with the layer of a handle.
