@@ -39,7 +39,10 @@ public struct PenteError: Error, Sendable, CustomStringConvertible {
     public let systemError: Int32
 
     @inline(never)
-    package init(_ code: Code, _ message: Message, systemError: Int32 = 0) {
+    package init(_ code: Code, _ message: Message) { self.init(code, message, systemError: 0) }
+
+    @inline(never)
+    package init(_ code: Code, _ message: Message, systemError: Int32) {
         self.code = code
         self.message = message.text
         self.systemError = systemError
@@ -68,23 +71,32 @@ package func requireNotNegative(_ value: Double, _ name: StaticString) throws(Pe
 package struct Message: ExpressibleByStringInterpolation {
     package let text: String
 
-    package init(stringLiteral value: String) { text = value }
+    @inline(__always)
+    package init(stringLiteral value: StaticString) { self.init(value.utf8Start) }
+
+    @inline(never)
+    private init(_ characters: UnsafePointer<UInt8>) { text = String(cString: characters) }
+
     package init(stringInterpolation interpolation: StringInterpolation) { text = interpolation.text }
 
     package struct StringInterpolation: StringInterpolationProtocol {
         fileprivate var text = ""
 
-        @inline(never)
+        @inline(__always)
         package init(literalCapacity: Int, interpolationCount: Int) {}
 
+        @inline(__always)
+        package mutating func appendLiteral(_ literal: StaticString) { append(literal.utf8Start) }
+
+        /// A pointer is the least that a call can be given: a string of Swift's is two long constants.
         @inline(never)
-        package mutating func appendLiteral(_ literal: String) { text += literal }
+        private mutating func append(_ characters: UnsafePointer<UInt8>) { text += String(cString: characters) }
 
         @inline(never)
         package mutating func appendInterpolation(_ string: String) { text += string }
 
         package mutating func appendInterpolation(_ message: Message) { appendInterpolation(message.text) }
-        package mutating func appendInterpolation(_ string: StaticString) { appendInterpolation(string.description) }
+        package mutating func appendInterpolation(_ string: StaticString) { appendLiteral(string) }
 
         @inline(never)
         package mutating func appendInterpolation(_ number: Int) { text += number.description }
