@@ -134,17 +134,19 @@ package func requireCustom(inputs: Int, outputs: Int, names: [String]) throws(Pe
             "in_features is \(inputs) and out_features is \(outputs), more than memory can hold of one row")
     }
     for (i, name) in names.enumerated() {
-        if name.utf8.elementsEqual("__metadata__".utf8) {
+        if name.hasSameBytes(as: "__metadata__") {
             throw PenteError(
                 .invalidArgument, "parameters[\(i)] has the name \"__metadata__\", which files keep for themselves")
         }
-        guard (1...63).contains(name.utf8.count), !name.utf8.contains(where: { $0 == 0x2e || $0 < 0x20 || $0 == 0x7f })
-        else {
+        let isName = name.withBytes { (bytes) in
+            (1...63).contains(bytes.count) && bytes.allSatisfy { $0 >= 0x20 && $0 != 0x2e && $0 != 0x7f }
+        }
+        if !isName {
             throw PenteError(
                 .invalidArgument,
                 "parameters[\(i)] has the name \"\(name)\"; it takes 1 to 63 bytes, no dot and no control character")
         }
-        if names[..<i].contains(where: { $0.utf8.elementsEqual(name.utf8) }) {
+        if names[..<i].contains(where: { $0.hasSameBytes(as: name) }) {
             throw PenteError(.invalidArgument, "parameters[\(i)] has the name \"\(name)\", which another one has")
         }
     }

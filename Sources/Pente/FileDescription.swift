@@ -33,7 +33,7 @@ struct FileDescription {
         var isSame = optimizer.groups.count == groups.count
         for (saved, group) in zip(optimizer.groups, groups) where isSame {
             isSame = saved.parameters.count == group.parameters.count
-            for (a, b) in zip(saved.parameters, group.parameters) where !a.utf8.elementsEqual(b.utf8) { isSame = false }
+            for (a, b) in zip(saved.parameters, group.parameters) where !a.hasSameBytes(as: b) { isSame = false }
         }
         if !isSame { throw PenteError(.invalidFile, "its optimizer has other groups, or other parameters in them") }
         for group in optimizer.groups { try group.options.validate() }

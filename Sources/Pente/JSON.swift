@@ -20,6 +20,7 @@ struct JSONReader {
         while let byte = next, byte == 0x20 || byte == 0x09 || byte == 0x0a || byte == 0x0d { position += 1 }
     }
 
+    @inline(never)
     private mutating func skip(_ byte: UInt8) -> Bool {
         skipSpace()
         if next != byte { return false }
@@ -191,6 +192,7 @@ struct JSONString: BitwiseCopyable {
 
         fileprivate init(_ raw: UnsafeBufferPointer<UInt8>) { self.raw = raw }
 
+        @inline(never)
         mutating func next() -> UInt8? {
             if pending != 0 { return takePending() }
             guard position < raw.count else { return nil }
@@ -223,10 +225,13 @@ struct JSONString: BitwiseCopyable {
         return bytes.next() == nil
     }
 
+    @inline(never)
     static func == (string: JSONString, text: String) -> Bool {
         var bytes = string.bytes
-        for byte in text.utf8 where bytes.next() != byte { return false }
-        return bytes.next() == nil
+        return text.withBytes { (expected) in
+            for byte in expected where bytes.next() != byte { return false }
+            return bytes.next() == nil
+        }
     }
 
     func hasPrefix(_ text: StaticString) -> Bool {
@@ -237,11 +242,13 @@ struct JSONString: BitwiseCopyable {
 
     /// In the order of the bytes.
     func isBefore(_ text: String) -> Bool {
-        var (left, right) = (bytes, text.utf8.makeIterator())
-        while true {
-            let (l, r) = (left.next(), right.next())
-            if l != r { return (l.map { Int($0) } ?? -1) < (r.map { Int($0) } ?? -1) }
-            if l == nil { return false }
+        var left = bytes
+        return text.withBytes { (right) in
+            for byte in right {
+                guard let next = left.next() else { return true }
+                if next != byte { return next < byte }
+            }
+            return false
         }
     }
 
@@ -323,6 +330,7 @@ package struct JSONWriter: ~Copyable {
         if !isComplete { throw .outOfMemory }
     }
 
+    @inline(never)
     private mutating func append(_ byte: UInt8) {
         if isFull { return }
         if count == memory.count {
@@ -340,13 +348,15 @@ package struct JSONWriter: ~Copyable {
     }
 
     /// As it stands; numbers come out as JSON has them.
+    @inline(never)
     mutating func raw(_ text: Message) {
-        for byte in text.text.utf8 { append(byte) }
+        text.text.withBytes { for byte in $0 { append(byte) } }
     }
 
+    @inline(never)
     mutating func string(_ value: String) {
         append(UInt8(ascii: "\""))
-        for byte in value.utf8 { appendInString(byte) }
+        value.withBytes { for byte in $0 { appendInString(byte) } }
         append(UInt8(ascii: "\""))
     }
 

@@ -33,7 +33,7 @@ open class Layer<Element: Scalar> {
 
     /// The parameter of that name, or nil.
     public final func parameter(named name: String) -> Parameter<Element>? {
-        parameters.first { $0.name.utf8.elementsEqual(name.utf8) }
+        parameters.first { $0.name.hasSameBytes(as: name) }
     }
 
     package final func has(_ parameter: Parameter<Element>) -> Bool {

@@ -296,7 +296,7 @@ extension String {
     fileprivate func withPath<Result>(
         _ body: (UnsafePointer<CChar>) throws(PenteError) -> Result
     ) throws(PenteError) -> Result {
-        if utf8.contains(0) { throw PenteError(.invalidArgument, "path has a NUL in it") }
+        if withBytes({ $0.contains(0) }) { throw PenteError(.invalidArgument, "path has a NUL in it") }
         var bytes = utf8CString
         return try bytes.withUnsafeMutableBufferPointer { (bytes) throws(PenteError) in try body(bytes.baseAddress!) }
     }

@@ -60,10 +60,10 @@ extension GradientCheckReport {
         report.passed = passed ? 1 : 0
         report.checked = Int64(checked)
         withUnsafeMutableBytes(of: &report.worst) { bytes in
-            var length = 0
-            for byte in worst.utf8.prefix(bytes.count) {
-                bytes[length] = byte
-                length += 1
+            var length = worst.withBytes { (name) in
+                let length = min(name.count, bytes.count)
+                for i in 0..<length { bytes[i] = name[i] }
+                return length
             }
             if length < bytes.count { return }
             // Cut between two characters.

@@ -67,7 +67,7 @@ public func pente_layer_parameter_name(
             if capacity >= 0 && capacity <= length {
                 throw PenteError(.invalidArgument, "capacity is \(capacity), but the name takes \(length + 1) bytes")
             }
-            for (i, byte) in text.utf8.enumerated() { buffer[i] = CChar(bitPattern: byte) }
+            text.withBytes { for i in 0..<length { buffer[i] = CChar(bitPattern: $0[i]) } }
             buffer[length] = 0
         }
     }

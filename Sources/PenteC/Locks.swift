@@ -1,4 +1,3 @@
-
 // Objects that others hold are locked by those, in their slots.
 
 extension Slot {

@@ -66,12 +66,15 @@ private func record(_ function: StaticString, _ message: String) {
     pente_failures().pointee &+= 1
     var length = 0
     for i in 0..<function.utf8CodeUnitCount { append(function.utf8Start[i], buffer, &length) }
-    for byte in ": ".utf8 { append(byte, buffer, &length) }
-    for byte in message.utf8 where !append(byte, buffer, &length) {
-        if isInsideCharacter(byte) {
-            repeat { length -= 1 } while isInsideCharacter(UInt8(bitPattern: buffer[length]))
+    append(UInt8(ascii: ":"), buffer, &length)
+    append(UInt8(ascii: " "), buffer, &length)
+    message.withBytes { (bytes) in
+        for byte in bytes where !append(byte, buffer, &length) {
+            if isInsideCharacter(byte) {
+                repeat { length -= 1 } while isInsideCharacter(UInt8(bitPattern: buffer[length]))
+            }
+            break
         }
-        break
     }
     buffer[length] = 0
 }
