@@ -146,6 +146,7 @@ private struct TemporaryFile: ~Copyable {
 
 extension PenteError {
     /// What the system says of its last failure with a file.
+    @inline(never)
     static func file(_ path: UnsafePointer<CChar>) -> PenteError {
         let number = pente_errno()
         if number == ENOMEM { return .outOfMemory }
@@ -153,6 +154,7 @@ extension PenteError {
     }
 
     /// For a message, of which no more is seen.
+    @inline(never)
     static func shown(_ path: UnsafePointer<CChar>) -> String {
         String(decoding: UnsafeRawBufferPointer(start: path, count: strnlen(path, 200)), as: UTF8.self)
     }

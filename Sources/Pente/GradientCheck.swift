@@ -57,6 +57,7 @@ public func checkGradients(
     }
 }
 
+@inline(never)
 package func checkGradients(
     layer: Layer<Double>?, mse: MSE?, x: MatrixView<Double>, target: MatrixView<Double>?, options: GradientCheckOptions
 ) throws(PenteError) -> GradientCheckReport {
@@ -122,6 +123,7 @@ private struct GradientCheck: ~Copyable {
     }
 
     /// L for x, the parameters and the target as they are now.
+    @inline(never)
     private func value() throws(PenteError) -> Double {
         if let layer { try layer.forward(x.readOnly, into: output) }
         guard let mse else { return weightedSum(output.base) }

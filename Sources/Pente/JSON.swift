@@ -28,6 +28,7 @@ struct JSONReader {
         return true
     }
 
+    @inline(never)
     private mutating func expect(_ byte: Unicode.Scalar, _ what: StaticString) throws(PenteError) {
         if !skip(UInt8(ascii: byte)) { throw fail(what) }
     }
@@ -59,6 +60,7 @@ struct JSONReader {
     }
 
     /// nil at the object's end.
+    @inline(never)
     mutating func nextKey() throws(PenteError) -> JSONString? {
         guard try goOn(until: "}") else { return nil }
         let key = try string()
@@ -78,6 +80,7 @@ struct JSONReader {
 
     // MARK: Values
 
+    @inline(never)
     mutating func string() throws(PenteError) -> JSONString {
         try expect("\"", "a string was expected")
         let start = position
@@ -140,6 +143,7 @@ struct JSONReader {
         return value
     }
 
+    @inline(never)
     mutating func number() throws(PenteError) -> Double {
         skipSpace()
         let start = position
@@ -267,6 +271,7 @@ struct JSONString: BitwiseCopyable {
 
     var whole: String { prefix(Int.max) }
 
+    @inline(never)
     private func prefix(_ count: Int) -> String {
         var bytes = bytes
         var text: [UInt8] = []

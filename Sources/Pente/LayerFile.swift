@@ -210,7 +210,7 @@ extension Layer {
 }
 
 extension TensorFile {
-    @discardableResult
+    @discardableResult @inline(never)
     fileprivate func require(_ name: String, rank: Int, rows: Int, columns: Int) throws(PenteError) -> Tensor {
         guard let tensor = tensor(named: name) else { throw PenteError(.invalidFile, "it has no \(name)") }
         guard tensor.rank == rank, tensor.rows == rows, tensor.columns == columns else {

@@ -57,9 +57,12 @@ public struct PenteError: Error, Sendable, CustomStringConvertible {
 
     public var description: String { message }
 
-    package static var outOfMemory: PenteError { PenteError(.outOfMemory, "out of memory") }
+    package static var outOfMemory: PenteError {
+        @inline(never) get { PenteError(.outOfMemory, "out of memory") }
+    }
 }
 
+@inline(never)
 package func requireNotNegative(_ value: Double, _ name: StaticString) throws(PenteError) {
     if !(value >= 0 && value.isFinite) {
         throw PenteError(.invalidArgument, "\(name) is \(value); it must be finite and not negative")
