@@ -114,9 +114,12 @@ func requireSized<Struct>(_ pointer: UnsafeMutablePointer<Struct>?, _ name: Stat
 
 private func requireSize(_ pointer: UnsafeRawPointer, _ known: Int, _ name: StaticString) throws(PenteError) {
     let size = pointer.load(as: Int.self)
-    if size != known {
-        throw PenteError(
-            .invalidArgument,
-            "\(name) has struct_size \(size), but this library knows \(known); start from its _INIT macro")
-    }
+    if size != known { throw isOfAnotherSize(size, known, name) }
+}
+
+@inline(never)
+private func isOfAnotherSize(_ size: Int, _ known: Int, _ name: StaticString) -> PenteError {
+    PenteError(
+        .invalidArgument,
+        "\(name) has struct_size \(size), but this library knows \(known); start from its _INIT macro")
 }
