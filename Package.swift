@@ -12,6 +12,8 @@ let embedded: [SwiftSetting] =
             "-wmo", "-enforce-exclusivity=unchecked", "-Xfrontend", "-function-sections", "-Xfrontend",
             "-mergeable-traps",
         ]),
+        // Nothing may unwind the stack through the library: see the rule on callbacks in pente.h.
+        .unsafeFlags(["-Xcc", "-fno-unwind-tables", "-Xcc", "-fno-asynchronous-unwind-tables"]),
     ] : []
 // A function is compiled once, and not again for each closure that it is called with; and functions that differ in a
 // few constants alone, as those for Float and Double may, become one.

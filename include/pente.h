@@ -454,7 +454,7 @@ typedef struct pente_epoch {
     double validation_loss; /* after the epoch; NaN without a validation set */
 } pente_epoch;
 
-/* Callbacks run on the thread that called fit. */
+/* Callbacks run on the thread that called fit, and must return (no longjmp, no exception). */
 typedef struct pente_fit_options {
     size_t struct_size;
     int64_t epochs;                    /* >= 1, of this run */
