@@ -1,7 +1,7 @@
 # make        the shared library, in build/lib
 # make run    trains on real data from C, Python and Swift, and compares
 # make test   all tests: Swift, C, Python
-# make bench  times a step, beside PyTorch if it is there
+# make bench  times training steps beside BLAS, NumPy, PyTorch, JAX and scikit-learn
 # What is missing on the machine (see tools/setup.sh) is installed first; what is made goes to build/ and .build*/.
 
 VERSION := $(shell awk '/define PENTE_VERSION_(MAJOR|MINOR|PATCH)/ {printf "%s%s", dot, $$3; dot="."}' include/pente.h)
@@ -47,10 +47,11 @@ build/venv/stamp: build/setup.stamp tools/requirements.txt
 	$(PYTHON) -m pip install --quiet --upgrade -r tools/requirements.txt
 	touch $@
 
-build/venv/pente.stamp: build/venv/stamp $(LIBRARY) \
+# Our package, into the venv of the tests or that of the benchmark.
+build/%/pente.stamp: build/%/stamp $(LIBRARY) \
     $(shell find bindings/python/pente bindings/python/extension -type f -name '*.[chip]*') \
     bindings/python/setup.py bindings/python/pyproject.toml
-	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall bindings/python
+	build/$*/bin/python -m pip install --quiet --no-build-isolation --no-deps --force-reinstall bindings/python
 	touch $@
 
 # PyTorch's CPU build, for the tests that compare with it live; they are skipped without. Where pip does not find it, name
@@ -77,13 +78,38 @@ build/bin/%-swift: $(SOURCES) $(wildcard bindings/swift/*/*.swift) | build/setup
 run: $(foreach program,train digits,build/bin/$(program)-c build/bin/$(program)-swift) build/venv/pente.stamp
 	$(PYTHON) tools/run_examples.py
 
-# A step's time from C and Python beside PyTorch's, if `make judges` has installed it.
-build/bin/bench-step: benchmarks/step.c $(LIBRARY)
-	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -Iinclude -O2 $(WARNINGS) $< -o $@ $(LINK)
+# ---- The benchmark --------------------------------------------------------------------------------------------------
 
-bench: build/bin/bench-step build/venv/pente.stamp
-	$(PYTHON) benchmarks/step.py
+# What it compares with has a venv and a Swift package of its own (see benchmarks/README.md). make bench BENCH=--quick
+# is a short one.
+BENCH   ?= --json build/bench/results.json --svg docs/performance
+WORKERS := $(addprefix build/bench/,pente blas limits footprint swift)
+
+build/bench-venv/stamp: build/setup.stamp tools/setup_bench.sh benchmarks/requirements.txt
+	tools/setup_bench.sh build/bench-venv '$(TORCH)'
+	touch $@
+
+# They read numbers as a program does that is built for this very processor.
+build/bench/blas build/bench/limits: private CFLAGS := -O3 -march=native -fopenmp
+build/bench/blas: private CFLAGS += -ffast-math
+
+build/bench/pente build/bench/blas build/bench/limits: build/bench/%: benchmarks/workers/c/%.c \
+    $(wildcard benchmarks/workers/c/*.h) benchmarks/workers/c/worker.c $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -Iinclude $(CFLAGS) $(WARNINGS) $< benchmarks/workers/c/worker.c -o $@ $(LINKED) -lm -ldl
+build/bench/pente: private LINKED := $(LINK)
+
+build/bench/footprint: benchmarks/workers/c/footprint.c $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -Iinclude $(CFLAGS) $(WARNINGS) $< -o $@ $(LINK)
+
+build/bench/swift: $(SOURCES) $(wildcard benchmarks/swift/*.swift benchmarks/swift/Sources/*/*.swift) | build/setup.stamp
+	@mkdir -p $(@D)
+	$(SWIFT) build -c release --package-path benchmarks/swift --scratch-path .build-bench
+	cp .build-bench/release/worker $@
+
+bench: $(WORKERS) build/bench-venv/pente.stamp
+	build/bench-venv/bin/python benchmarks/run.py $(BENCH)
 
 # ---- Tests ----------------------------------------------------------------------------------------------------------
 
