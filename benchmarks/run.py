@@ -7,14 +7,12 @@ See README.md beside this file.
 """
 
 import argparse
-import fnmatch
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
-from harness import machine, report
+from harness import footprint, growth, machine, report
 from harness.cases import GROUPS, SIZES, selected
 from harness.measure import Lane, disagreements, measure
 from harness.workers import ROOT, Pool, programs
@@ -32,9 +30,11 @@ def arguments():
     add("--seconds", type=float, default=0.03, help="of a slice (%(default)s)")
     add("--rounds", type=int, help="default: 9, with --quick 5")
     add("--limit", type=float, default=8, help="seconds of a case after which no further round begins (%(default)s)")
-    add("--library", type=Path, help="a libpente.so to time from C and Python instead of the one that is installed")
+    add("--library", type=Path, default=ROOT / "build/lib/libpente.so",
+        help="the libpente.so to be timed from C and Python (build/lib/libpente.so)")
     add("--binaries", type=Path, default=ROOT / "build/bench", help="where the worker programs are")
     add("--json", type=Path, metavar="FILE", help="writes everything that was measured")
+    add("--from", type=Path, metavar="FILE", dest="source", help="measures nothing: shows what --json wrote")
     add("--svg", type=Path, metavar="FOLDER", help="draws charts")
     options = parser.parse_args()
     options.dtype = options.dtype or (["float32"] if options.quick else list(SIZES))
@@ -45,8 +45,6 @@ def arguments():
 
 def library_environment(path, folder):
     """Variables that make the workers load that library: a link under its soname, in a folder that comes first."""
-    if path is None:
-        return {}
     folder.mkdir(parents=True, exist_ok=True)
     link = folder / "libpente.so.0"
     link.unlink(missing_ok=True)
@@ -60,12 +58,12 @@ class Run:
         self.programs = programs(sys.executable, options.binaries)
         if options.contenders:
             self.programs = [p for p in self.programs if p.name in options.contenders.split(",")]
-        log = open(options.binaries / "log.txt", "w")
-        environment = library_environment(options.library, options.binaries / "library")
-        self.pool = Pool(environment, log)
+        self.environment = library_environment(options.library, options.binaries / "library")
+        self.pool = Pool(self.environment, open(options.binaries / "log.txt", "w"))
         self.limits = machine.Limits(self.pool, options.binaries)
-        self.table = report.Table(self.programs)
+        self.table = report.Table([program.name for program in self.programs])
         self.results = []
+        self.growth, self.footprint = [], []
 
     def start(self):
         """Starts all workers, and says what is there and what is not."""
@@ -114,20 +112,62 @@ class Run:
                 for threads in self.options.threads:
                     self.case(case, dtype, threads)
 
+    def all_growth(self):
+        """From C on one thread, up to 1 GB."""
+        c = next(program for program in self.programs if program.name == "C")
+        for dimension in growth.SERIES:
+            print(f"\ngrowth with {dimension}")
+            most_bytes = 1 << (24 if self.options.quick else 30)
+            self.growth.append(growth.run(self.pool, c, machine.caches(), dimension, self.options.dtype[0], most_bytes,
+                                          self.options))  # fmt: skip
+            print("\n".join(growth.lines(self.growth[-1])), flush=True)
 
-def main():
-    options, start = arguments(), time.monotonic()
+    def all_footprint(self):
+        print("\nfootprint")
+        runs = 15 if self.options.quick else 41
+        self.footprint = footprint.run(self.options.library, self.options.binaries, runs, self.environment)
+        print("\n".join(footprint.lines(self.footprint)), flush=True)
+
+    def everything(self):
+        versions = {worker.program.name: worker.version for worker in self.pool.workers.values()}
+        return {"machine": machine.describe(), "versions": versions, "skipped": self.pool.absent,
+                "read_patterns": self.limits.patterns, "seconds": self.options.seconds, "cases": self.results,
+                "growth": self.growth, "footprint": self.footprint}  # fmt: skip
+
+
+def measured(options):
+    """Runs what is asked for, and returns all that was found."""
     run = Run(options)
+
+    def wanted(group):
+        return not options.only or group in options.only
+
     try:
         run.start()
         run.all_cases()
+        if wanted("growth"):
+            run.all_growth()
+        if wanted("footprint"):
+            run.all_footprint()
+        return run.everything()
     finally:
         run.pool.close()
-    print("\n" + "\n".join(report.summary(run.results)))
+
+
+def main():
+    options, start = arguments(), time.monotonic()
+    everything = json.loads(options.source.read_text()) if options.source else measured(options)
+    if options.source:
+        report.show(everything)
+    print("\n" + "\n".join(report.summary(everything)))
     print(f"{time.monotonic() - start:.0f} seconds")
     if options.json:
-        everything = {"machine": machine.describe(), "cases": run.results}
         options.json.write_text(json.dumps(everything, indent=1) + "\n")
+    if options.svg:
+        from harness import charts
+
+        for path in charts.draw(everything, options.svg):
+            print(path)
 
 
 if __name__ == "__main__":

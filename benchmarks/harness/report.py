@@ -1,5 +1,6 @@
 """The table as it is printed, and the results as they are kept."""
 
+from . import footprint, growth
 from .machine import shares
 from .measure import ratio
 from .targets import best_peer, verdicts
@@ -40,8 +41,8 @@ def kept(programs):
 class Table:
     """A line a result, and its targets below."""
 
-    def __init__(self, programs):
-        self.names = [program.name for program in programs]
+    def __init__(self, names):
+        self.names = names
 
     def header(self):
         columns = "".join(f"{name:>10}" for name in self.names)
@@ -72,11 +73,27 @@ class Table:
         return f"{number(result['microseconds'][name]) + star:>10}"
 
 
-def summary(results, extra=()):
-    """How many targets are met, group by group; `extra` are verdicts of (group, text, met)."""
-    counts = {}
-    verdicts = [(result["group"], target["met"]) for result in results for target in result["targets"]]
-    for group, met in verdicts + [(group, met) for group, _, met in extra]:
-        hits, total = counts.get(group, (0, 0))
-        counts[group] = (hits + met, total + 1)
-    return [f"{group:12} {hits} of {total} targets met" for group, (hits, total) in counts.items()]
+def show(everything):
+    """Prints results that were kept."""
+    table = Table(list(everything["versions"]))
+    group = None
+    for result in everything["cases"]:
+        if result["group"] != group:
+            group = result["group"]
+            print(f"\n{group}\n{table.header()}")
+        print("\n".join(table.lines(result)))
+    for series in everything["growth"]:
+        print(f"\ngrowth with {series['dimension']}\n" + "\n".join(growth.lines(series)))
+    print("\nfootprint\n" + "\n".join(footprint.lines(everything["footprint"])))
+
+
+def summary(everything):
+    """How many targets are met, group by group."""
+    verdicts = [(result["group"], target["met"]) for result in everything["cases"] for target in result["targets"]]
+    verdicts += [("growth", growth.verdict(point)) for series in everything["growth"] for point in series["points"]
+                 if growth.verdict(point) is not None]  # fmt: skip
+    verdicts += [("footprint", item["met"]) for item in everything["footprint"] if item["most"] is not None]
+    groups = dict.fromkeys(group for group, _ in verdicts)
+    for group in groups:
+        met = [is_met for of, is_met in verdicts if of == group]
+        yield f"{group:12} {sum(met)} of {len(met)} targets met"

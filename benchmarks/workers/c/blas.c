@@ -64,9 +64,10 @@ int worker_start(int wanted, int argc, char **argv) {
 
 bool worker_setup(const struct job *job) {
     if (job->count != 2) return refuse("one layer alone");
+    if (strcmp(job->task, "step") != 0 && strcmp(job->task, "forward") != 0) return refuse("no such task");
     is_float64 = job->is_float64;
     task = is_float64 ? setup_float64(job) : setup_float32(job);
-    return task.call != NULL || refuse("no such task");
+    return true;
 }
 
 double worker_check(void) {

@@ -17,7 +17,7 @@ enum { WIDTH = 16 };
 typedef float floats __attribute__((vector_size(WIDTH)));
 typedef double doubles __attribute__((vector_size(WIDTH)));
 
-enum { REPEATS = 20000, MAX_STREAMS = 8 };
+enum { REPEATS = 400000, MAX_STREAMS = 8 };
 static const size_t BYTES = (size_t)512 << 20;
 
 static int threads, streams, ahead;

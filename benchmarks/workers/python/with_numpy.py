@@ -1,4 +1,4 @@
-"""NumPy as an expert writes it: every array there before, every result by out=."""
+"""NumPy as an expert writes it: every array and view there before, every result by out=, sums as products with ones."""
 
 import numpy as np
 from worker import Refused, main, mean_square
@@ -8,57 +8,66 @@ def start(threads):
     return f"NumPy {np.__version__}", threads  # its BLAS takes the number of threads from the environment
 
 
-class Network:
-    """Linear layers with relu between; W is n x p."""
+class Layer:
+    """A linear layer, with relu after it unless it is the last; W is n x p."""
 
-    def __init__(self, job):
-        self.x, self.y = job.data()
-        parameters = list(job.parameters())
-        self.weights = [np.ascontiguousarray(weight.T) for weight, _ in parameters]
-        self.biases = [bias for _, bias in parameters]
-        self.outputs = [np.empty((job.q, p), job.dtype) for p in job.widths[1:]]
-        self.gradients = [np.empty_like(output) for output in self.outputs]
-        self.active = [np.empty(output.shape, bool) for output in self.outputs[:-1]]
-        self.grad_weights = [np.empty_like(weight) for weight in self.weights]
-        self.grad_biases = [np.empty_like(bias) for bias in self.biases]
-        self.grad_x = np.empty(self.x.shape, job.dtype) if job.task == "gradx" else None
-        self.lr = self.y.dtype.type(job.lr)
-        self.scale = self.y.dtype.type(2 / self.y.size)
+    def __init__(self, x, weight, bias, is_last):
+        q, (p, n) = len(x), weight.shape
+        self.weight, self.bias = np.ascontiguousarray(weight.T), bias
+        self.grad_weight, self.grad_bias = np.empty_like(self.weight), np.empty_like(bias)
+        self.y, self.gradient = np.empty((q, p), x.dtype), np.empty((q, p), x.dtype)
+        self.active = None if is_last else np.empty((q, p), bool)
+        self.x, self.x_transposed, self.weight_transposed = x, x.T, self.weight.T
+        self.ones = np.ones(q, x.dtype)
 
     def forward(self):
-        x = self.x
-        for i, (weight, bias, y) in enumerate(zip(self.weights, self.biases, self.outputs)):
-            np.matmul(x, weight, out=y)
-            np.add(y, bias, out=y)
-            if i < len(self.active):
-                np.maximum(y, 0, out=y)
-            x = y
-        return x
+        np.dot(self.x, self.weight, out=self.y)
+        np.add(self.y, self.bias, out=self.y)
+        if self.active is not None:
+            np.maximum(self.y, 0, out=self.y)
+
+    def backward(self, grad_x):
+        """From `gradient`, dL/dy; writes dL/dx, or nothing for None."""
+        if self.active is not None:
+            np.greater(self.y, 0, out=self.active)
+            np.multiply(self.gradient, self.active, out=self.gradient)
+        np.dot(self.x_transposed, self.gradient, out=self.grad_weight)
+        np.dot(self.ones, self.gradient, out=self.grad_bias)
+        if grad_x is not None:
+            np.dot(self.gradient, self.weight_transposed, out=grad_x)
+
+    def update(self, lr):
+        for value, gradient in ((self.weight, self.grad_weight), (self.bias, self.grad_bias)):
+            np.multiply(gradient, lr, out=gradient)
+            np.subtract(value, gradient, out=value)
+
+
+class Network:
+    def __init__(self, job):
+        x, self.y = job.data()
+        self.grad_x = np.empty(x.shape, x.dtype) if job.task == "gradx" else None
+        self.layers = []
+        for i, (weight, bias) in enumerate(job.parameters()):
+            self.layers.append(Layer(x, weight, bias, i + 2 == len(job.widths)))
+            x = self.layers[-1].y
+        self.lr, self.scale = x.dtype.type(job.lr), x.dtype.type(2 / x.size)
+
+    def forward(self):
+        for layer in self.layers:
+            layer.forward()
+        return self.layers[-1].y
 
     def step(self):
-        self.forward()
-        gradient = self.gradients[-1]
-        np.subtract(self.outputs[-1], self.y, out=gradient)
+        gradient = self.layers[-1].gradient
+        np.subtract(self.forward(), self.y, out=gradient)
         flat = gradient.reshape(-1)
         loss = np.dot(flat, flat) / flat.size
         np.multiply(gradient, self.scale, out=gradient)
-        self.backward()
+        for i in reversed(range(len(self.layers))):
+            self.layers[i].backward(self.layers[i - 1].gradient if i > 0 else self.grad_x)
+        for layer in self.layers:
+            layer.update(self.lr)
         return loss
-
-    def backward(self):
-        for i in reversed(range(len(self.weights))):
-            gradient = self.gradients[i]
-            np.matmul((self.outputs[i - 1] if i > 0 else self.x).T, gradient, out=self.grad_weights[i])
-            np.sum(gradient, axis=0, out=self.grad_biases[i])
-            if i == 0 and self.grad_x is not None:
-                np.matmul(gradient, self.weights[0].T, out=self.grad_x)
-            if i > 0:
-                np.matmul(gradient, self.weights[i].T, out=self.gradients[i - 1])
-                np.greater(self.outputs[i - 1], 0, out=self.active[i - 1])
-                np.multiply(self.gradients[i - 1], self.active[i - 1], out=self.gradients[i - 1])
-        for value, gradient in zip(self.weights + self.biases, self.grad_weights + self.grad_biases):
-            np.multiply(gradient, self.lr, out=gradient)
-            np.subtract(value, gradient, out=value)
 
 
 def make(job):
