@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from harness import footprint, growth, machine, report
+from harness import footprint, growth, machine, page, report
 from harness.cases import GROUPS, SIZES, selected
 from harness.measure import Lane, disagreements, measure
 from harness.workers import ROOT, Pool, programs
@@ -36,6 +36,7 @@ def arguments():
     add("--json", type=Path, metavar="FILE", help="writes everything that was measured")
     add("--from", type=Path, metavar="FILE", dest="source", help="measures nothing: shows what --json wrote")
     add("--svg", type=Path, metavar="FOLDER", help="draws charts")
+    add("--page", type=Path, metavar="FILE", help="renews the tables of docs/performance.md")
     options = parser.parse_args()
     options.dtype = options.dtype or (["float32"] if options.quick else list(SIZES))
     options.threads = options.threads or [1, 2]
@@ -168,6 +169,8 @@ def main():
 
         for path in charts.draw(everything, options.svg):
             print(path)
+    if options.page:
+        page.renew(options.page, everything)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def group_chart(results):
         panel.set_axis_off()
     handles = {label: handle for panel in panels.flat for handle, label in zip(*panel.get_legend_handles_labels())}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False)
-    figure.supxlabel("time of a call over that of Pente from C")
+    for panel in panels[-1]:
+        panel.set_xlabel("time of a call over that of Pente from C")
     return figure
 
 
@@ -66,7 +67,7 @@ def ratio_panel(panel, results):
     panel.set_ylim(-0.6, len(results) - 0.4)
     panel.axvline(1, color="#b2182b", linewidth=0.8)
     panel.set_xscale("log")
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} x"))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.grid(axis="x", color="#dddddd", linewidth=0.6)
     panel.spines[["top", "right", "left"]].set_visible(False)
@@ -83,8 +84,8 @@ def growth_chart(growth, caches):
             at = crossing(points, size)
             if at:
                 panel.axvline(at, color="#777777", linewidth=0.8, linestyle="--")
-                panel.text(at, panel.get_ylim()[0], f" {name}", color="#777777", va="bottom")
-        panel.set(xscale="log", yscale="log", xlabel=series["dimension"], title=f"{series['case']}, {series['dtype']}")
+                panel.text(at, 0.97, f" {name}", color="#777777", va="top", transform=panel.get_xaxis_transform())
+        panel.set(yscale="log", xlabel=series["dimension"], title=f"{series['case']}, {series['dtype']}")
         panel.set_xscale("log", base=2)
         panel.grid(color="#dddddd", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)

@@ -1,5 +1,6 @@
 """The contenders, each a process that lives as long as the run, and how to talk to them (see README.md)."""
 
+import ctypes
 import os
 import select
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 120  # for an answer
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ def programs(python, binaries):
     ]
 
 
+def end_with_parent():
+    """However the driver ends, a process that is stopped must not be left behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Gone(Exception):
     """The process ended, never began, or has not answered."""
 
@@ -67,7 +74,7 @@ class Worker:
         self.program, self.version, self.threads = program, "", threads
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                                            env=environment, start_new_session=True, bufsize=0)
+                                            env=environment, bufsize=0, preexec_fn=end_with_parent)
         except OSError as error:
             raise Gone(str(error)) from error
         self.received = b""

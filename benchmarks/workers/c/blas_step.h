@@ -47,39 +47,55 @@ static void NAME(multiply_back)(void) {
     }
 }
 
-/* prediction = (2/N) (prediction + b - y), its columns' sums, and the loss. */
-static void NAME(residuals)(void) {
-    int64_t q = NAME(m).q, p = NAME(m).p;
-    REAL scale = (REAL)2 / (REAL)(q * p), total = 0;
-    REAL *restrict prediction = NAME(m).prediction, *restrict grad_b = NAME(m).grad_b;
+/* For rows first to end: prediction = (2/N) (prediction + b - y), its columns' sums added to grad_b; returns the sum of
+ * the squares. */
+static inline REAL NAME(residuals_of)(int64_t first, int64_t end, REAL *restrict grad_b) {
+    int64_t p = NAME(m).p;
+    REAL scale = (REAL)2 / (REAL)(NAME(m).q * p), total = 0;
+    REAL *restrict prediction = NAME(m).prediction;
     const REAL *restrict y = NAME(m).y, *restrict b = NAME(m).b;
     if (p == 1) {
         REAL sum = 0, bias = b[0];
-#pragma omp parallel for simd reduction(+ : total, sum) num_threads(threads) if (threads > 1 && q > MANY)
-        for (int64_t i = 0; i < q; i++) {
+        for (int64_t i = first; i < end; i++) {
             REAL residual = prediction[i] + bias - y[i];
             total += residual * residual;
             sum += prediction[i] = scale * residual;
         }
-        grad_b[0] = sum;
-    } else {
-        memset(grad_b, 0, (size_t)p * sizeof(REAL));
-#pragma omp parallel for reduction(+ : total, grad_b[:p]) num_threads(threads) if (threads > 1 && q * p > MANY)
-        for (int64_t i = 0; i < q; i++) {
-            for (int64_t k = 0; k < p; k++) {
-                REAL residual = prediction[i * p + k] + b[k] - y[i * p + k];
-                total += residual * residual;
-                grad_b[k] += prediction[i * p + k] = scale * residual;
-            }
+        grad_b[0] += sum;
+        return total;
+    }
+    for (int64_t i = first; i < end; i++) {
+        for (int64_t k = 0; k < p; k++) {
+            REAL residual = prediction[i * p + k] + b[k] - y[i * p + k];
+            total += residual * residual;
+            grad_b[k] += prediction[i * p + k] = scale * residual;
         }
+    }
+    return total;
+}
+
+static void NAME(residuals)(void) {
+    int64_t q = NAME(m).q, p = NAME(m).p;
+    REAL *grad_b = NAME(m).grad_b, total = 0;
+    for (int64_t k = 0; k < p; k++) grad_b[k] = 0;
+    if (threads == 1 || q * p < MANY) {
+        total = NAME(residuals_of)(0, q, grad_b);
+    } else {
+#pragma omp parallel for reduction(+ : total, grad_b[:p]) num_threads(threads) schedule(static, 1)
+        for (int part = 0; part < threads; part++)
+            total += NAME(residuals_of)(q * part / threads, q * (part + 1) / threads, grad_b);
     }
     NAME(m).loss = total / (REAL)(q * p);
 }
 
 static void NAME(update)(REAL *restrict values, const REAL *restrict gradient, int64_t count) {
     REAL lr = NAME(m).lr;
-#pragma omp parallel for simd num_threads(threads) if (threads > 1 && count > MANY)
-    for (int64_t i = 0; i < count; i++) values[i] -= lr * gradient[i];
+    if (threads == 1 || count < MANY) {
+        for (int64_t i = 0; i < count; i++) values[i] -= lr * gradient[i];
+    } else {
+#pragma omp parallel for simd num_threads(threads)
+        for (int64_t i = 0; i < count; i++) values[i] -= lr * gradient[i];
+    }
 }
 
 static void NAME(step)(void) {
