@@ -82,7 +82,7 @@ run: $(foreach program,train digits,build/bin/$(program)-c build/bin/$(program)-
 
 # What it compares with has a venv and a Swift package of its own (see benchmarks/README.md). make bench BENCH=--quick
 # is a short one.
-BENCH   ?= --json build/bench/results.json --svg docs/performance
+BENCH   ?= --json build/bench/results.json --svg build/bench/charts
 WORKERS := $(addprefix build/bench/,pente blas limits footprint swift)
 
 build/bench-venv/stamp: build/setup.stamp tools/setup_bench.sh benchmarks/requirements.txt
@@ -103,10 +103,11 @@ build/bench/footprint: benchmarks/workers/c/footprint.c $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -Iinclude $(CFLAGS) $(WARNINGS) $< -o $@ $(LINK)
 
-build/bench/swift: $(SOURCES) $(wildcard benchmarks/swift/*.swift benchmarks/swift/Sources/*/*.swift) | build/setup.stamp
+build/bench/swift: $(SOURCES) $(wildcard benchmarks/swift/*.swift benchmarks/swift/Sources/*/*.swift) \
+    | build/setup.stamp
 	@mkdir -p $(@D)
 	$(SWIFT) build -c release --package-path benchmarks/swift --scratch-path .build-bench
-	cp .build-bench/release/worker $@
+	cp -f .build-bench/release/worker $@
 
 bench: $(WORKERS) build/bench-venv/pente.stamp
 	build/bench-venv/bin/python benchmarks/run.py $(BENCH)

@@ -63,11 +63,14 @@ class Run:
         self.pool = Pool(self.environment, open(options.binaries / "log.txt", "w"))
         self.limits = machine.Limits(self.pool, options.binaries)
         self.table = report.Table([program.name for program in self.programs])
+        self.machine = machine.describe()
         self.results = []
         self.growth, self.footprint = [], []
 
     def start(self):
         """Starts all workers, and says what is there and what is not."""
+        if self.machine["load"] > 0.5:
+            print(f"The machine is at work for others (load average {self.machine['load']:.1f}): expect noise.")
         self.pool.start([(p, threads, "") for p in self.programs for threads in self.options.threads])
         for program in self.programs:
             workers = [self.pool.get(program, threads) for threads in self.options.threads]
@@ -96,9 +99,8 @@ class Run:
     def case(self, case, dtype, threads):
         lanes = self.lanes(case, dtype, threads)
         timings, notes = measure(self.pool, lanes, self.options.rounds, self.options.seconds, self.options.limit)
-        comparable = {name: timing for name, timing in timings.items() if name not in ("peak", "bandwidth", "neighbour")}
-        notes += [f"{name} DISAGREES: {timings[name].check}, C {timings['C'].check}"
-                  for name in disagreements(comparable, dtype)]
+        comparable = [lane for lane in lanes if lane.program.name != "limits" and lane.shape == case.shape]
+        notes += disagreements(comparable, timings)
         result = report.result(case, dtype, threads, timings, notes, self.programs)
         self.results.append(result)
         print("\n".join(self.table.lines(result)), flush=True)
@@ -118,9 +120,7 @@ class Run:
         c = next(program for program in self.programs if program.name == "C")
         for dimension in growth.SERIES:
             print(f"\ngrowth with {dimension}")
-            most_bytes = 1 << (24 if self.options.quick else 30)
-            self.growth.append(growth.run(self.pool, c, machine.caches(), dimension, self.options.dtype[0], most_bytes,
-                                          self.options))  # fmt: skip
+            self.growth.append(growth.run(self.pool, c, self.machine["caches"], dimension, self.options))
             print("\n".join(growth.lines(self.growth[-1])), flush=True)
 
     def all_footprint(self):
@@ -131,7 +131,7 @@ class Run:
 
     def everything(self):
         versions = {worker.program.name: worker.version for worker in self.pool.workers.values()}
-        return {"machine": machine.describe(), "versions": versions, "skipped": self.pool.absent,
+        return {"machine": self.machine, "versions": versions, "skipped": self.pool.absent,
                 "read_patterns": self.limits.patterns, "seconds": self.options.seconds, "cases": self.results,
                 "growth": self.growth, "footprint": self.footprint}  # fmt: skip
 

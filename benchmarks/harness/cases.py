@@ -99,7 +99,7 @@ GROUPS = list(dict.fromkeys(case.group for case in CASES)) + ["growth", "footpri
 
 
 def selected(patterns, quick):
-    """The cases whose group or label contains one of the patterns; without patterns, all, or the first of each group."""
+    """The cases of a group, or with a part of a label, that `patterns` name, or all; if quick, one of each group."""
     if patterns:
         chosen = [case for case in CASES if any(p == case.group or p in case.label for p in patterns)]
     else:

@@ -25,9 +25,10 @@ def series(dimension, dtype, most_bytes):
         size *= 2
 
 
-def run(pool, program, caches, dimension, dtype, most_bytes, options):
+def run(pool, program, caches, dimension, options):
     """A series' points, each timed side by side with the one of half its size."""
-    points, before = [], None
+    points, before, dtype = [], None, options.dtype[0]
+    most_bytes = 1 << (24 if options.quick else 30)
     for size, shape in series(dimension, dtype, most_bytes):
         lanes = [Lane(name, program, 1, "step", dtype, of, lr=1 / max(100, of.widths[0]), worker=name)
                  for name, of in (("half", before), ("whole", shape)) if of]  # fmt: skip

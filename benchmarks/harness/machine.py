@@ -1,4 +1,4 @@
-"""What the machine is, and what it can do: its caches, its best multiply-add rate and the fastest way to read memory."""
+"""What the machine is, and what it can do at best: multiply-adds, and reading memory."""
 
 import os
 import platform
@@ -33,6 +33,7 @@ def describe():
         "processors": len(os.sched_getaffinity(0)),
         "caches": caches(),
         "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "load": os.getloadavg()[0],
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
     }
 

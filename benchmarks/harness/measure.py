@@ -93,8 +93,14 @@ def measure(pool, lanes, rounds, seconds, limit):
     return timings, notes
 
 
-def disagreements(timings, dtype):
-    """Which lanes computed another loss than Pente from C."""
-    reference = timings["C"].check if "C" in timings else math.nan
-    tolerance = {"float32": 1e-3, "float64": 1e-9}[dtype] * abs(reference)
-    return [name for name, timing in timings.items() if abs(timing.check - reference) > tolerance]
+def disagreements(lanes, timings):
+    """A note on each lane that computed another loss than Pente from C."""
+    if "C" not in timings:
+        return []
+    reference = timings["C"].check
+    notes = []
+    for lane in lanes:
+        tolerance = {"float32": 1e-3, "float64": 1e-9}[lane.dtype] * abs(reference)
+        if lane.name in timings and abs(timings[lane.name].check - reference) > tolerance:
+            notes.append(f"{lane.name} DISAGREES: {timings[lane.name].check}, but C {reference}")
+    return notes

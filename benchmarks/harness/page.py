@@ -30,7 +30,7 @@ def table(head, rows):
 def machine(everything):
     found = everything["machine"]
     caches = ", ".join(f"{name} {size >> 10} KB" for name, size in found["caches"].items())
-    lines = [f"- {found['processor']}, {found['processors']} processors; {caches}; {found['memory'] >> 30} GB of memory",
+    lines = [f"- {found['processor']}, {found['processors']} processors; {caches}",
              f"- {found['system']}"]  # fmt: skip
     lines += [f"- {name}: {version}" for name, version in everything["versions"].items() if name in COLUMNS]
     lines += [f"- {limit}" for limit in limits(everything["cases"])]

@@ -46,7 +46,7 @@ class Table:
 
     def header(self):
         columns = "".join(f"{name:>10}" for name in self.names)
-        return f"{'microseconds a call':38}{columns}{'C / peer':>11}{'of the limit':>16}"
+        return f"{'microseconds a call':38}{columns}{'C +-':>7}{'C / peer':>10}{'of the limit':>16}"
 
     def lines(self, result):
         times = result["microseconds"]
@@ -56,7 +56,7 @@ class Table:
         to_peer = f"{result['to_best_peer']:.2f}" if result["to_best_peer"] else "-"
         limit = max(((share, name) for name, share in result["shares"].items()), default=None)
         share = f"{limit[0]:.0%} {limit[1]}" if limit else "-"
-        yield f"{label:38}{cells}{to_peer:>11}{share:>16}"
+        yield f"{label:38}{cells}{self.spread(result):>7}{to_peer:>10}{share:>16}"
         for name, words in REFERENCES.items():
             if name in times:
                 yield f"    {words}: {number(times[name])}"
@@ -64,6 +64,13 @@ class Table:
             yield f"    {'ok' if target['met'] else 'MISSED':8}{target['text']}"
         for note in result["notes"]:
             yield f"    {note}"
+
+    def spread(self, result):
+        """Half of what lies between the quartiles of C's rounds."""
+        if "C" not in result["quartiles"]:
+            return "-"
+        first, third = result["quartiles"]["C"]
+        return f"{(third - first) / 2 / result['microseconds']['C']:.0%}"
 
     def cell(self, result, name):
         """The median; with a star where the contender has one thread and the case asks for more."""

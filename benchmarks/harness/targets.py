@@ -88,4 +88,5 @@ def verdicts(case, dtype, threads, timings, programs):
     if threads == 1:
         return list(RULES[case.rule](case, dtype, timings, programs))
     found = [at_most(ratio(timings["C"], timings["one thread"]), TOLERANCE, f"C, {threads} threads / 1")]
-    return found + list(no_slower(case, dtype, timings, programs))
+    beside_peers = tiny if case.rule == "tiny" else no_slower
+    return found + list(beside_peers(case, dtype, timings, programs))

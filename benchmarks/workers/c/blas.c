@@ -1,5 +1,5 @@
-/* The step that an expert writes by hand on a BLAS library, for one linear layer: no checks, all memory there before, one
- * pass over the predictions for bias, residual, loss and the bias's gradient.
+/* The step that an expert writes by hand on a BLAS library, for one linear layer: no checks, all memory there before,
+ * one pass over the predictions for bias, residual, loss and the bias's gradient.
  *
  *     blas THREADS LIBRARY.so...     the first that is there
  */
@@ -70,10 +70,7 @@ bool worker_setup(const struct job *job) {
     return true;
 }
 
-double worker_check(void) {
-    worker_run(3);
-    return task.check();
-}
+double worker_check(void) { return task.check(); }
 
 void worker_run(int64_t calls) {
     for (int64_t i = 0; i < calls; i++) task.call();

@@ -1,5 +1,5 @@
-/* What training costs in memory: footprint Q N P prints how many allocations 100 steps after the first make, the bytes of
- * the data and parameters, and the process's peak memory in bytes. Its own malloc and so on are glibc's, counted. */
+/* What training costs in memory: footprint Q N P prints how many allocations 100 steps after the first make, the bytes
+ * of the data and parameters, and the process's peak memory in bytes. Its own malloc and so on are glibc's, counted. */
 #include <pente.h>
 
 #include <errno.h>

@@ -1,6 +1,6 @@
-/* What the machine can do, in tasks of their own: fma (fused multiply-adds on registers alone), and read-S-D (the sum of
- * 512 MB, read as S streams side by side, with a prefetch D bytes ahead, or none for 0). The number that setup answers
- * is the work of a call: floating-point operations, or bytes. */
+/* What the machine can do, in tasks of their own: fma (fused multiply-adds on registers alone), and read-S-D (the sum
+ * of 512 MB, read as S streams side by side, with a prefetch D bytes ahead, or none for 0). The number that setup
+ * answers is the work of a call: floating-point operations, or bytes. */
 #include "worker.h"
 
 #include <stdio.h>

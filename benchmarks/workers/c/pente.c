@@ -160,7 +160,6 @@ static double mean_square(pente_matrix matrix) {
 
 double worker_check(void) {
     if (model.call == call_fit || model.call == call_steps) return NAN;
-    worker_run(3);
     return model.call == call_forward ? mean_square(model.prediction) : model.loss;
 }
 

@@ -20,8 +20,8 @@ struct job {
     int64_t widths[MAX_WIDTHS];
 };
 
-/* The numbers that all contenders train on: rows x columns of a fixed pattern, which begins at `phase`, in memory that is
- * aligned to 64 bytes, and on huge pages where that makes a difference. The caller frees it. */
+/* The numbers that all contenders train on: rows x columns of a fixed pattern, which begins at `phase`, in memory that
+ * is aligned to 64 bytes, and on huge pages where that makes a difference. The caller frees it. */
 void *pattern(bool is_float64, int64_t rows, int64_t columns, int phase, double scale);
 /* The same memory, zeroed. */
 void *zeros(size_t bytes);
@@ -34,7 +34,7 @@ bool refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern char worker_version[256];
 int worker_start(int threads, int argc, char **argv);
 bool worker_setup(const struct job *job); /* false: refused */
-double worker_check(void);                /* a number that all contenders must agree on, or NaN */
+double worker_check(void);                /* after two calls: what all contenders must agree on, or NaN */
 void worker_run(int64_t calls);
 void worker_free(void);
 

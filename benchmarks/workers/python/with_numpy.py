@@ -19,9 +19,10 @@ class Layer:
         self.active = None if is_last else np.empty((q, p), bool)
         self.x, self.x_transposed, self.weight_transposed = x, x.T, self.weight.T
         self.ones = np.ones(q, x.dtype)
+        self.multiply = np.dot if x.flags.forc else np.matmul  # dot costs less, but would copy a block of columns
 
     def forward(self):
-        np.dot(self.x, self.weight, out=self.y)
+        self.multiply(self.x, self.weight, out=self.y)
         np.add(self.y, self.bias, out=self.y)
         if self.active is not None:
             np.maximum(self.y, 0, out=self.y)
@@ -31,7 +32,7 @@ class Layer:
         if self.active is not None:
             np.greater(self.y, 0, out=self.active)
             np.multiply(self.gradient, self.active, out=self.gradient)
-        np.dot(self.x_transposed, self.gradient, out=self.grad_weight)
+        self.multiply(self.x_transposed, self.gradient, out=self.grad_weight)
         np.dot(self.ones, self.gradient, out=self.grad_bias)
         if grad_x is not None:
             np.dot(self.gradient, self.weight_transposed, out=grad_x)

@@ -62,9 +62,9 @@ def seconds_of(call, calls):
     return perf_counter() - start
 
 
-def calibrate(call):
-    """Roughly the seconds of a call."""
-    calls, seconds = 1, seconds_of(call, 1)
+def calibrated(call, seconds):
+    """Roughly the seconds of a call, given how long one took; what is short is timed again, more at once."""
+    calls = 1
     while seconds < 1e-3:
         calls *= 2
         seconds = seconds_of(call, calls)
@@ -72,7 +72,7 @@ def calibrate(call):
 
 
 def time_call(call, seconds, seconds_per_call):
-    """Microseconds of a call, over about so many seconds after a warm-up. A call that is long enough warms up itself."""
+    """Microseconds of a call, over about so many seconds after a warm-up, which a long call does without."""
     burst, calls, elapsed = max(1, int(seconds / 16 / seconds_per_call)), 0, 0.0
     if seconds_per_call < seconds / 4:
         seconds_of(call, burst)
@@ -86,8 +86,8 @@ def time_call(call, seconds, seconds_per_call):
 
 
 def serve(version, threads, make):
-    """Answers the driver's commands. `make(job)` gives the function to be timed, and what turns its third result into a
-    number that all contenders must agree on (or None); or it raises Refused."""
+    """Answers the driver's commands. `make(job)` gives the function to be timed, and what turns its second result into
+    a number that all contenders must agree on (or None); or it raises Refused."""
     answer(f"ready {threads} {version}")
     call = estimate = None
     for line in sys.stdin:
@@ -95,11 +95,11 @@ def serve(version, threads, make):
         try:
             if command == "setup":
                 call, check = make(Job.parse(words))
-                value = nan
-                if check is not None:
-                    value = float(check([call() for _ in range(3)][-1]))
-                estimate = calibrate(call)
-                answer(f"ok {value!r}")
+                call()
+                start = perf_counter()
+                result = call()
+                estimate = calibrated(call, perf_counter() - start)
+                answer(f"ok {float(check(result)) if check else nan!r}")
             elif command == "time":
                 microseconds, calls = time_call(call, float(words[0]), estimate)
                 answer(f"ok {microseconds:.6g} {calls}")

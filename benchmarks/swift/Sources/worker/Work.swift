@@ -1,6 +1,6 @@
 import Pente
 
-/// What a job asks for: a call to be timed, and a number that all contenders must agree on after three calls.
+/// What a job asks for: a call to be timed, and a number that all contenders must agree on after two calls.
 struct Work {
     let call: () throws -> Void
     let check: (() throws -> Double)?

@@ -10,12 +10,10 @@ struct Worker {
         case "setup":
             guard let job = Job(Array(words.dropFirst())) else { throw Refused(reason: "setup wants more") }
             let made = job.isFloat64 ? try makeWork(job, Double.self) : try makeWork(job, Float.self)
-            var value = Double.nan
-            if let check = made.check {
-                for _ in 0..<3 { try made.call() }
-                value = try check()
-            }
-            secondsPerCall = try calibrate(made)
+            try made.call()
+            let elapsed = try seconds(of: made, calls: 1)
+            let value = try made.check?() ?? .nan
+            secondsPerCall = try calibrated(made, elapsed)
             current = made
             return "ok \(value)"
         case "time":
@@ -41,10 +39,9 @@ private func seconds(of work: Work, calls: Int) throws -> Double {
     return Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
 }
 
-/// Roughly the seconds of a call.
-private func calibrate(_ work: Work) throws -> Double {
-    var calls = 1
-    var elapsed = try seconds(of: work, calls: calls)
+/// Roughly the seconds of a call, given how long one took; what is short is timed again, more at once.
+private func calibrated(_ work: Work, _ elapsed: Double) throws -> Double {
+    var (calls, elapsed) = (1, elapsed)
     while elapsed < 1e-3 {
         calls *= 2
         elapsed = try seconds(of: work, calls: calls)
@@ -53,7 +50,9 @@ private func calibrate(_ work: Work) throws -> Double {
 }
 
 /// Microseconds of a call, over about so many seconds after a warm-up. A call that is long enough warms up itself.
-private func time(_ work: Work, over wanted: Double, secondsPerCall: Double) throws -> (microseconds: Double, calls: Int) {
+private func time(
+    _ work: Work, over wanted: Double, secondsPerCall: Double
+) throws -> (microseconds: Double, calls: Int) {
     let burst = max(1, Int(wanted / 16 / secondsPerCall))
     if secondsPerCall < wanted / 4 { _ = try seconds(of: work, calls: burst) }
     var (calls, elapsed) = (0, 0.0)
