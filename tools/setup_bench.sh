@@ -24,6 +24,6 @@ done
 python3 -m venv "$venv" || exit 1
 while read -r package; do
     case $package in "" | \#*) continue ;; esac
-    "$venv/bin/python" -m pip install --quiet "$package" || echo "bench: skipped: $package cannot be installed"
+    "$venv/bin/python" -m pip install --quiet --upgrade "$package" || echo "bench: skipped: $package cannot be installed"
 done < benchmarks/requirements.txt
 "$venv/bin/python" -m pip install --quiet "$torch" || echo "bench: skipped: $torch cannot be installed"
