@@ -179,4 +179,4 @@ test-readme:
 	python3 tools/check_readme.py
 
 clean:
-	rm -rf build .build .build-embedded
+	rm -rf build .build .build-embedded .build-bench

@@ -81,19 +81,23 @@ class Run:
             else:
                 print(f"{program.name}: {workers[-1].version}")
 
+    @property
+    def c(self):
+        """Pente from C, if it is there."""
+        return next((p for p in self.programs if p.name == "C" and p.name not in self.pool.absent), None)
+
     def lanes(self, case, dtype, threads):
         def lane(name, program, shape=case.shape, task=case.task, threads=threads):
             own = name if name != program.name else ""
             return Lane(name, program, threads, task, dtype, shape, case.batch, case.lr, own)
 
         lanes = [lane(program.name, program) for program in self.programs]
-        c = next((program for program in self.programs if program.name == "C"), None)
-        if c and threads > 1:
-            lanes.append(lane("one thread", c, threads=1))
-        if c and case.beside:
-            lanes.append(lane("neighbour", c, shape=case.beside))
-        if c and case.task == "fit":
-            lanes.append(lane("steps", c, task="steps"))
+        if self.c and threads > 1:
+            lanes.append(lane("one thread", self.c, threads=1))
+        if self.c and case.beside:
+            lanes.append(lane("neighbour", self.c, shape=case.beside))
+        if self.c and case.task == "fit":
+            lanes.append(lane("steps", self.c, task="steps"))
         return lanes + self.limits.lanes(case, dtype, threads)
 
     def case(self, case, dtype, threads):
@@ -117,10 +121,9 @@ class Run:
 
     def all_growth(self):
         """From C on one thread, up to 1 GB."""
-        c = next(program for program in self.programs if program.name == "C")
         for dimension in growth.SERIES:
             print(f"\ngrowth with {dimension}")
-            self.growth.append(growth.run(self.pool, c, self.machine["caches"], dimension, self.options))
+            self.growth.append(growth.run(self.pool, self.c, self.machine["caches"], dimension, self.options))
             print("\n".join(growth.lines(self.growth[-1])), flush=True)
 
     def all_footprint(self):
@@ -146,7 +149,7 @@ def measured(options):
     try:
         run.start()
         run.all_cases()
-        if wanted("growth"):
+        if wanted("growth") and run.c:
             run.all_growth()
         if wanted("footprint"):
             run.all_footprint()

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from .cases import Shape
-from .workers import Gone, Program
+from .workers import Failed, Gone, Program, Refused
 
 FEWEST_ROUNDS = 3
 
@@ -58,39 +58,65 @@ def ratio(above, below):
 
 
 def measure(pool, lanes, rounds, seconds, limit):
-    """Timings by lane, and notes on what was left out; no more rounds after `limit` seconds, once there are three."""
+    """Timings by lane, and notes on what went wrong; no more rounds after `limit` seconds, once there are three."""
     pool.start([(lane.program, lane.threads, lane.worker) for lane in lanes])
-    timings, workers, notes = {}, {}, []
+    running = Rounds(pool)
     for lane in lanes:
-        worker = pool.get(lane.program, lane.threads, lane.worker)
-        if worker is None:
-            continue
-        try:
-            check = float(worker.ask(lane.setup)[0])
-        except LookupError as refusal:
-            if not str(refusal).startswith(("one layer", "no such task", "the same")):
-                notes.append(f"{lane.name}: {refusal}")
-            continue
-        except Gone as reason:
-            notes.append(f"{lane.name}: {reason}")
-            pool.drop(worker)
-            continue
-        timings[lane.name], workers[lane.name] = Timing(check=check, threads=worker.threads), worker
+        running.setup(lane)
     start = time.monotonic()
     for count in range(rounds):
         if count >= FEWEST_ROUNDS and time.monotonic() - start > limit:
             break
-        names = list(workers)
-        for name in names[count % len(names) :] + names[: count % len(names)]:
+        running.go_round(count, seconds)
+    running.free()
+    return running.timings, running.notes
+
+
+class Rounds:
+    """The workers that have set a case up, and their timings so far; whoever fails is left out from then on."""
+
+    def __init__(self, pool):
+        self.pool = pool
+        self.workers, self.timings, self.notes = {}, {}, []
+
+    def ask(self, name, worker, command):
+        """The answer's words; or None, with a note if there is something to be said."""
+        try:
+            return worker.ask(command)
+        except Refused:
+            pass
+        except Failed as reason:
+            self.notes.append(f"{name}: {reason}")
+        except Gone as reason:
+            self.notes.append(f"{name}: {reason}")
+            self.pool.drop(worker)
+        self.workers.pop(name, None)
+        self.timings.pop(name, None)
+        return None
+
+    def setup(self, lane):
+        worker = self.pool.get(lane.program, lane.threads, lane.worker)
+        answer = worker and self.ask(lane.name, worker, lane.setup)
+        if answer:
+            self.workers[lane.name] = worker
+            self.timings[lane.name] = Timing(check=float(answer[0]), threads=worker.threads)
+
+    def go_round(self, first, seconds):
+        """Each in turn, from another one on each time."""
+        names = list(self.workers)
+        first %= max(1, len(names))
+        for name in names[first:] + names[:first]:
+            answer = self.ask(name, self.workers[name], f"time {seconds}")
+            if answer:
+                self.timings[name].rounds.append(float(answer[0]))
+
+    def free(self):
+        for name, worker in list(self.workers.items()):
             try:
-                timings[name].rounds.append(float(workers[name].ask(f"time {seconds}")[0]))
-            except (Gone, LookupError) as reason:
-                notes.append(f"{name}: {reason}")
-                pool.drop(workers.pop(name))
-                del timings[name]
-    for worker in workers.values():
-        worker.ask("free")
-    return timings, notes
+                worker.ask("free")
+            except (Gone, Failed) as reason:
+                self.notes.append(f"{name}: {reason}")
+                self.pool.drop(worker)
 
 
 def disagreements(lanes, timings):

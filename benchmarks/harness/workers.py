@@ -63,6 +63,14 @@ class Gone(Exception):
     """The process ended, never began, or has not answered."""
 
 
+class Refused(Exception):
+    """The contender has no such task."""
+
+
+class Failed(Exception):
+    """The task went wrong."""
+
+
 class Worker:
     """A process that is stopped whenever it is not asked something, so that threads of its that wait actively take
     nothing from the others."""
@@ -88,7 +96,7 @@ class Worker:
         self.signal(signal.SIGSTOP)
 
     def ask(self, command):
-        """The words of the answer after "ok"; raises LookupError with the reason if the worker refuses."""
+        """The words of the answer after "ok"."""
         self.signal(signal.SIGCONT)
         try:
             self.process.stdin.write(command.encode() + b"\n")
@@ -97,7 +105,7 @@ class Worker:
         word, _, rest = self.read().partition(" ")
         self.signal(signal.SIGSTOP)
         if word != "ok":
-            raise LookupError(rest)
+            raise (Refused if word == "refused" else Failed)(rest)
         return rest.split()
 
     def read(self):

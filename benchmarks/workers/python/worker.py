@@ -112,7 +112,7 @@ def serve(version, threads, make):
             answer(f"refused {refusal}")
         except Exception as error:
             call = check = None
-            answer(f"refused {type(error).__name__}: {error}".splitlines()[0])
+            answer(f"failed {type(error).__name__}: {error}".splitlines()[0])
 
 
 def answer(text):

@@ -16,6 +16,6 @@ while let line = readLine() {
     } catch let refused as Refused {
         say("refused \(refused.reason)")
     } catch {
-        say("refused \(error)")
+        say("failed \(error)")
     }
 }
