@@ -107,7 +107,7 @@ open class Layer<Element: Scalar> {
     /// A training step's rows forward, through the loss and, if there is a place for its gradient, backward.
     package func computeStep(_ step: StepPass<Element>) throws(PenteError) {
         try computeForward(step.x, into: step.y, workspace: step.workspace)
-        Element._perform(Pass(error: step.error))
+        Element._perform(step.error)
         guard let gradOutput = step.gradOutput else { return }
         try computeBackward(
             BackwardPass(

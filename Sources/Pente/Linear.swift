@@ -135,14 +135,18 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     @_optimize(speed)
     package override func computeStep(_ step: StepPass<Element>) throws(PenteError) {
         guard isNarrow else { return try super.computeStep(step) }
-        var pass = Pass(
-            forward: Forward(x: step.x, weight: weights, bias: biases, y: step.y), error: step.error,
-            rows: step.x.rows, rowsPerBlock: rowsPerBlock)
-        if let gradOutput = step.gradOutput?.readOnly {
-            pass.product = gradWeight(step.gradients, gradOutput, step.x, scratch: nil)
-            pass.columnSums = gradBias(step.gradients, gradOutput)
+        let forward = Forward(x: step.x, weight: weights, bias: biases, y: step.y)
+        let rows = step.x.rows
+        withUnsafePointer(to: step.error) { error in
+            guard let gradOutput = step.gradOutput?.readOnly else {
+                return Element._perform(Pass(forward: forward, error: error, rows: rows, rowsPerBlock: sumRows))
+            }
+            Element._perform(
+                Pass(
+                    forward: forward, error: error,
+                    product: gradWeight(step.gradients, gradOutput, step.x, scratch: nil),
+                    columnSums: gradBias(step.gradients, gradOutput), rows: rows, rowsPerBlock: sumRows))
         }
-        Element._perform(pass)
     }
 
     @inline(__always)

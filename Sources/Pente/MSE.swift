@@ -118,7 +118,7 @@ extension MSE {
         withUnsafeMutablePointer(to: &total) { total in
             var error = SquaredError(inputs)
             error.total = total
-            Element._perform(Pass(error: error))
+            Element._perform(error)
         }
         return total / inputs.divisor
     }
@@ -132,7 +132,7 @@ extension MSE {
         try inputs.requireShape(of: squares, "squares")
         var error = SquaredError(inputs)
         error.squares = squares
-        Element._perform(Pass(error: error))
+        Element._perform(error)
     }
 
     /// `upstream` is 1×1, or of the prediction's shape if nothing is summed; nil stands for ones.
@@ -156,7 +156,7 @@ extension MSE {
         error.scale = scale(inputs.divisor, upstream: factor)
         error.gradPrediction = gradPrediction
         error.gradTarget = gradTarget
-        Element._perform(Pass(error: error))
+        Element._perform(error)
     }
 
     /// (2/N)·g, rounded once.

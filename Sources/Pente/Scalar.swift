@@ -18,6 +18,11 @@ extension Scalar {
     static func _perform(_ pass: Pass<Self>) { withUnsafePointer(to: pass) { _perform(.pass($0)) } }
 
     @inline(__always)
+    static func _perform(_ error: SquaredError<Self>) {
+        withUnsafePointer(to: error) { _perform(Pass(error: $0)) }
+    }
+
+    @inline(__always)
     static func _perform(_ update: Update<Self>) { withUnsafePointer(to: update) { _perform(.update($0)) } }
 }
 

@@ -13,6 +13,10 @@ public final class Trainer<Element: Scalar> {
     /// What a step updates, once it is known.
     private var targets = Buffer<Target>()
     private var targetGroups = 0
+    /// The rows of a single block that there is memory for.
+    private var preparedRows = 0
+    private let rowsPerBlock: Int
+    private let rowsPerSum: Int
 
     /// `sgd` must hold all of the layer's parameters; a loss with the reduction `.none` is refused, since it is not one number.
     public convenience init(layer: Layer<Element>, mse: MSE = MSE(), sgd: SGD<Element>) throws(PenteError) {
@@ -37,6 +41,8 @@ public final class Trainer<Element: Scalar> {
         self.layer = layer
         self.mse = mse
         self.sgd = sgd
+        rowsPerBlock = layer.rowsPerBlock
+        rowsPerSum = layer.rowsPerSum
     }
 
     /// `sgd.zeroGradients`, the layer's `forward`, the loss, the layer's `backward` and `sgd.step` in one call, to the
@@ -114,14 +120,19 @@ extension Trainer {
     /// The same for examples that fit the layer, and whose rows, or weights, sum to `rows`.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
+    @_optimize(speed)
     package func step(
         _ examples: Examples<Element>, rows: Double, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
         let divisor = mse.divisor(rows: rows, columns: examples.y.columns)
         if targetGroups != sgd.groupCount { try collectTargets() }
-        try memory.sums.start(count: layer.trainedCount, isWide: examples.count > layer.rowsPerSum)
+        try memory.sums.start(count: layer.trainedCount, isWide: examples.count > rowsPerSum)
         for i in 0..<targets.count { try targets.base[i].prepare() }
-        let total = try forEachBlock(examples, scale: mse.scale(divisor), shouldStop: shouldStop)
+        let scale: Element = mse.scale(divisor)
+        let total =
+            examples.count <= rowsPerBlock
+            ? try stepBlock(examples, scale, shouldStop)
+            : try forEachBlock(examples, scale: scale, shouldStop: shouldStop)
         guard let total else { return nil }
         let loss = total / divisor
         guard Element(loss).isFinite else { throw notFinite(loss) }
@@ -137,6 +148,34 @@ extension Trainer {
         let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
         let divisor = mse.divisor(rows: rows, columns: examples.y.columns)
         return try forEachBlock(examples, scale: nil, shouldStop: shouldStop).map { $0 / divisor }
+    }
+
+    /// `forEachBlock` for a single one.
+    @inline(__always)
+    private func stepBlock(
+        _ examples: Examples<Element>, _ scale: Element, _ shouldStop: (_ work: Int) -> Bool
+    ) throws(PenteError) -> Double? {
+        let outputs = examples.y.columns
+        if examples.count > preparedRows { try prepareBlock(examples.count) }
+        var total = 0.0
+        try withUnsafeMutablePointer(to: &total) { (total) throws(PenteError) in
+            try layer.computeStep(
+                StepPass(
+                    x: examples.x, target: examples.y, sampleWeight: examples.sampleWeight,
+                    y: MutableMatrixView(memory.output.base, rows: examples.count, columns: outputs),
+                    gradient: gradPrediction.base, scale: scale, total: total, workspace: memory.workspace,
+                    gradients: memory.sums.block))
+        }
+        return shouldStop(examples.count &* (layer.trainedCount &+ outputs)) ? nil : total
+    }
+
+    @inline(never)
+    private func prepareBlock(_ rows: Int) throws(PenteError) {
+        try memory.reserve(
+            rows: rows, workspacePerRow: layer.workspacePerRow(columns: layer.inputs),
+            scratch: layer.scratchCount(rows: rows), outputs: layer.outputs)
+        try gradPrediction.reserve(rows: rows, columns: layer.outputs)
+        preparedRows = rows
     }
 
     /// Sends each block forward, and backward if there is a scale for the loss's gradient; returns the sum of the

@@ -5,7 +5,7 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var bias: UnsafePointer<T>?
     @usableFromInline var y: MutableMatrixView<T>
 
-    @inlinable
+    @inlinable @inline(__always)
     public init(x: MatrixView<T>, weight: MatrixView<T>, bias: UnsafePointer<T>?, y: MutableMatrixView<T>) {
         self.x = x
         self.weight = weight

@@ -4,16 +4,16 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
     /// y is for one block of rows, and used again for each.
     public var forward: Forward<T>?
     /// Likewise the prediction and its gradient.
-    public var error: SquaredError<T>?
+    public var error: UnsafePointer<SquaredError<T>>?
     public var product: Product<T>?
     public var columnSums: ColumnSums<T>?
     @usableFromInline var rows: Int
     @usableFromInline var rowsPerBlock: Int
 
     /// Of several blocks only if all are there and the sums are wide.
-    @inlinable
+    @inlinable @inline(__always)
     public init(
-        forward: Forward<T>? = nil, error: SquaredError<T>? = nil, product: Product<T>? = nil,
+        forward: Forward<T>? = nil, error: UnsafePointer<SquaredError<T>>? = nil, product: Product<T>? = nil,
         columnSums: ColumnSums<T>? = nil, rows: Int = 1, rowsPerBlock: Int = 1
     ) {
         self.forward = forward
@@ -32,12 +32,17 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
         _ dot: Tile<r, c>.Type, _ pair: Tile<r2, c2>.Type, _ column: Tile<r1, c1>.Type, _ row: Tile<r0, c0>.Type,
         _ outer: Tile<s, d>.Type
     ) {
+        if r > 1 && isSmall { return runSmall() }
         var part = self
         var first = 0
         while first < rows {
             if rows > rowsPerBlock { part = block(first, min(rowsPerBlock, rows &- first)) }
             if let forward = part.forward { forward.run(dot, pair, column, row) }
-            if let error = part.error { error.run() }
+            if let error = part.error {
+                var error = error.pointee
+                if rows > rowsPerBlock { error = error.block(first, min(rowsPerBlock, rows &- first)) }
+                error.run()
+            }
             if let product = part.product { product.run(outer) }
             if let sums = part.columnSums { sums.run() }
             first &+= rowsPerBlock
@@ -53,19 +58,25 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
             forward.y.rows = count
             part.forward = forward
         }
-        if var error = part.error {
-            error.prediction.rows = count
-            error.target = error.target.rows(first, count)
-            if let weight = error.sampleWeight { error.sampleWeight = weight.rows(first, count) }
-            error.gradPrediction?.rows = count
-            part.error = error
-        }
         if var product = part.product {
             product.b += first &* product.bStep
             product.depth = count
             part.product = product
         }
         part.columnSums?.gradOutput.rows = count
+        return part
+    }
+}
+
+extension SquaredError {
+    /// `count` rows from `first` on, of a prediction and a gradient that are used again for each block.
+    @_alwaysEmitIntoClient @_transparent
+    func block(_ first: Int, _ count: Int) -> SquaredError {
+        var part = self
+        part.prediction.rows = count
+        part.target = target.rows(first, count)
+        if let sampleWeight { part.sampleWeight = sampleWeight.rows(first, count) }
+        part.gradPrediction?.rows = count
         return part
     }
 }

@@ -36,7 +36,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     }
 
     /// Y = X Wᵀ + b, for a weight that is stored outputs × inputs.
-    @inlinable
+    @inlinable @inline(__always)
     public init(
         output y: MutableMatrixView<T>, x: MatrixView<T>, weight: MatrixView<T>, bias: UnsafePointer<T>?,
         scratch: UnsafeMutablePointer<T>
@@ -47,7 +47,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     }
 
     /// ∂X = G W.
-    @inlinable
+    @inlinable @inline(__always)
     public init(
         gradInput y: MutableMatrixView<T>, gradOutput: MatrixView<T>, weight: MatrixView<T>,
         scratch: UnsafeMutablePointer<T>?
@@ -58,7 +58,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     }
 
     /// ∂W = Gᵀ X, outputs × inputs.
-    @inlinable
+    @inlinable @inline(__always)
     public init(
         gradWeight y: MutableMatrixView<T>, wide: UnsafeMutablePointer<Double>?, gradOutput: MatrixView<T>,
         x: MatrixView<T>, scratch: UnsafeMutablePointer<T>?
@@ -275,7 +275,7 @@ public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
     /// The sums are added to these, and not stored.
     @usableFromInline var wide: UnsafeMutablePointer<Double>?
 
-    @inlinable
+    @inlinable @inline(__always)
     public init(_ sums: UnsafeMutablePointer<T>, wide: UnsafeMutablePointer<Double>?, gradOutput: MatrixView<T>) {
         self.sums = sums
         self.wide = wide

@@ -50,6 +50,9 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     /// Stores rows of `columns` elements, of which each takes up `stride` lanes.
     static func _storeRows(
         _ vector: Vector, _ to: UnsafeMutablePointer<Self>, _ toStride: Int, _ rows: Int, _ columns: Int, _ stride: Int)
+    /// The first `count` lanes, and zeros.
+    static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector
+    static func _store(_ vector: Vector, to numbers: inout InlineArray<16, Self>)
     /// Adds the square of each lane, times its lane of `weight` if there is one, to `sums`.
     static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums)
     /// Copies the elements `e ..< e + count`, by their number in a matrix of so many columns; a view of one column has
@@ -180,6 +183,16 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector {
+        pente_first_lanes_float16(vector, Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _store(_ vector: Vector, to numbers: inout InlineArray<16, Float>) {
+        withUnsafeMutablePointer(to: &numbers) { UnsafeMutableRawPointer($0).storeBytes(of: vector, as: Vector.self) }
+    }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _repeat(_ vector: Vector, _ period: Int) -> Vector {
         switch period {
         case 1: pente_repeat1_float16(vector)
@@ -288,6 +301,16 @@ extension Double: KernelScalar {
                 pente_fold4_double8(v[e], v[e &+ 2]), pente_fold4_double8(v[e &+ 4], v[e &+ 6]))
         }
         return pente_fold1_double8(twos[0], twos[1])
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector {
+        pente_first_lanes_double8(vector, Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _store(_ vector: Vector, to numbers: inout InlineArray<16, Double>) {
+        withUnsafeMutablePointer(to: &numbers) { UnsafeMutableRawPointer($0).storeBytes(of: vector, as: Vector.self) }
     }
 
     @_alwaysEmitIntoClient @_transparent

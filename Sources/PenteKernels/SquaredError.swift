@@ -18,7 +18,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
     /// The sum of the squares is added to it.
     public var total: UnsafeMutablePointer<Double>?
 
-    @inlinable
+    @inlinable @inline(__always)
     public init(prediction: MatrixView<T>, target: MatrixView<T>, sampleWeight: MatrixView<T>?) {
         self.prediction = prediction
         self.target = target

@@ -24,7 +24,7 @@ public struct Update<T: KernelScalar>: BitwiseCopyable {
         case wide(UnsafePointer<Double>)
     }
 
-    @inlinable
+    @inlinable @inline(__always)
     public init(
         parameter: UnsafeMutablePointer<T>, gradient: UnsafeMutablePointer<T>, source: Source,
         momentumBuffer: UnsafeMutablePointer<T>?, count: Int, isFirst: Bool, learningRate: T, momentum: T,
@@ -93,7 +93,7 @@ public struct Accumulation<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var direction: Direction
     @usableFromInline var count: Int
 
-    @inlinable
+    @inlinable @inline(__always)
     public init(_ direction: Direction, count: Int) {
         self.direction = direction
         self.count = count

@@ -156,6 +156,17 @@ PENTE_INLINE void pente_store_rows_double8(
         for (int64_t c = 0; c < columns; c++) to[r * to_stride + c] = ((const double *)&vector)[r * stride + c];
 }
 
+/* The first lanes, and zeros. */
+PENTE_INLINE pente_float16 pente_first_lanes_float16(pente_float16 v, int64_t count) {
+    pente_int16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return (pente_float16)((pente_int16)v & (lane < (int32_t)count));
+}
+
+PENTE_INLINE pente_double8 pente_first_lanes_double8(pente_double8 v, int64_t count) {
+    pente_int8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    return (pente_double8)((pente_int8)v & (lane < count));
+}
+
 /* What will be read soon is brought to the second-level cache meanwhile. Any address will do. */
 PENTE_INLINE void pente_prefetch(const void *address) {
     __builtin_prefetch(address, 0, 3);

@@ -115,7 +115,7 @@ private struct SplitMix: RandomNumberGenerator {
             error.scale = 0.3
             error.gradPrediction = gradPrediction.view
             error.total = total
-            run(Pass(error: error))
+            withUnsafePointer(to: error) { run(Pass(error: $0)) }
         }
         for isFirst in [true, false] {
             let update = Update(
