@@ -4,6 +4,10 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var weight: MatrixView<T>
     @usableFromInline var bias: UnsafePointer<T>?
     @usableFromInline var y: MutableMatrixView<T>
+    /// x comes from memory, which likes its rows one after the other.
+    @usableFromInline var isStreamed = false
+
+    @usableFromInline static var prefetchDistance: Int { 32768 }
 
     @inlinable @inline(__always)
     public init(x: MatrixView<T>, weight: MatrixView<T>, bias: UnsafePointer<T>?, y: MutableMatrixView<T>) {
@@ -13,7 +17,7 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
         self.y = y
     }
 
-    /// By tiles for four of the weight's rows or more, for two, for one, and for one row of x; a level of processor may
+    /// By tiles for four of the weight's rows or more, for two, for one, and for one row at a time; a level of processor may
     /// have fewer.
     @_alwaysEmitIntoClient @_transparent
     func run<let r: Int, let c: Int, let r2: Int, let c2: Int, let r1: Int, let c1: Int, let r0: Int, let c0: Int>(
@@ -22,7 +26,7 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
         var k = 0
         while k < weight.rows {
             let width = weight.rows &- k
-            if r > 1 && x.rows == 1 {
+            if r > 1 && (x.rows == 1 || isStreamed && weight.rows <= c0) {
                 dots(k, width, row)
                 k &+= c0
             } else if c > 1 && width == 1 {
@@ -43,11 +47,13 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
     func dots<let rows: Int, let columns: Int>(_ k: Int, _ width: Int, _ tile: Tile<rows, columns>.Type) {
         var bias = T.Vector.zero
         if let b = self.bias { bias = T._repeat(T._loadPartial(b + k, min(columns, width)), columns) }
+        // Rows of a few kilobytes further on: what is in the caches already comes to no harm.
+        let ahead = (Self.prefetchDistance / MemoryLayout<T>.size / (rows &* x.rowStride) &+ 1) &* rows &* x.rowStride
         var i = 0
         while i < x.rows {
             tile.dot(
                 x.base + i &* x.rowStride, x.rowStride, weight.base + k &* weight.rowStride, weight.rowStride,
-                count: x.columns, bias: bias, into: y.base + (i &* y.rowStride &+ k), y.rowStride,
+                count: x.columns, ahead: ahead, bias: bias, into: y.base + (i &* y.rowStride &+ k), y.rowStride,
                 height: x.rows &- i, width: width)
             i &+= rows
         }

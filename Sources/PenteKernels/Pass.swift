@@ -32,7 +32,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
         _ dot: Tile<r, c>.Type, _ pair: Tile<r2, c2>.Type, _ column: Tile<r1, c1>.Type, _ row: Tile<r0, c0>.Type,
         _ outer: Tile<s, d>.Type
     ) {
-        if r > 1 && isSmall { return runSmall() }
+        if r > 1 && isColumn { return runColumn() }
         var part = self
         var first = 0
         while first < rows {
@@ -56,6 +56,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
         if var forward = part.forward {
             forward.x = forward.x.rows(first, count)
             forward.y.rows = count
+            forward.isStreamed = rows &* forward.x.rowStride &* MemoryLayout<T>.size > 1 << 21
             part.forward = forward
         }
         if var product = part.product {

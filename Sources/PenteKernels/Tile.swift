@@ -1,3 +1,5 @@
+import PenteVectors
+
 /// A tile of outputs whose sums stay in registers: `rows` × `columns` of them.
 ///
 /// The size of a tile is a matter of speed alone (but rows of products divide a vector's lanes, as packed blocks are in such groups). Each output has a sum of its own, added up in an order that its
@@ -7,10 +9,10 @@ public struct Tile<let rows: Int, let columns: Int> {
     @usableFromInline typealias Sums<Element> = InlineArray<rows, InlineArray<columns, Element>>
 
     /// y[r, c] = Σⱼ x[r, j] w[c, j] + b[c], with b[lane mod columns] in the lanes of `bias`, for the first `height` rows and `width` columns. Lane l of a sum holds the terms with
-    /// j ≡ l (mod lanes). For tiles of up to sixteen outputs.
+    /// j ≡ l (mod lanes). For tiles of up to sixteen outputs. What is `ahead` of x is on its way meanwhile.
     @_alwaysEmitIntoClient @_transparent
     static func dot<T: KernelScalar>(
-        _ x: UnsafePointer<T>, _ xStride: Int, _ w: UnsafePointer<T>, _ wStride: Int, count: Int,
+        _ x: UnsafePointer<T>, _ xStride: Int, _ w: UnsafePointer<T>, _ wStride: Int, count: Int, ahead: Int,
         bias: T.Vector, into y: UnsafeMutablePointer<T>, _ yStride: Int, height: Int, width: Int
     ) {
         // A row or column too many is the last one once more.
@@ -25,6 +27,7 @@ public struct Tile<let rows: Int, let columns: Int> {
             for c in 0..<columns { ws[c] = T.load(w + (wRows[c] &+ j)) }
             for r in 0..<rows {
                 let xs = T.load(x + (xRows[r] &+ j))
+                pente_prefetch(x + (xRows[r] &+ j &+ ahead))
                 var row = sums[r]
                 for c in 0..<columns { row[c] = T._fma(xs, ws[c], row[c]) }
                 sums[r] = row
