@@ -41,7 +41,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
             if let error = part.error {
                 var error = error.pointee
                 if rows > rowsPerBlock { error = error.block(first, min(rowsPerBlock, rows &- first)) }
-                error.run()
+                if error.isPlain { error.runPlain() } else { error.run() }
             }
             if let product = part.product { product.run(outer) }
             if let sums = part.columnSums { sums.run() }
@@ -70,6 +70,42 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
 }
 
 extension SquaredError {
+    /// Whether it is a training step's: the loss and the prediction's gradient, without gaps or weights.
+    @_alwaysEmitIntoClient @_transparent
+    var isPlain: Bool {
+        total != nil && gradPrediction != nil && sampleWeight == nil && upstream == nil && gradTarget == nil
+            && squares == nil && prediction.isContiguous && target.isContiguous
+            && gradPrediction!.rowStride == prediction.columns
+    }
+
+    /// `run` without what is not there.
+    @_alwaysEmitIntoClient @_transparent
+    func runPlain() {
+        let count = prediction.rows &* prediction.columns
+        let scale = T.Vector(repeating: scale)
+        let (y, t, gradient) = (prediction.base, target.base, gradPrediction!.base)
+        var loss = total!.pointee
+        var e = 0
+        while e < count {
+            let end = min(e &+ Self.rowsPerBlock &* prediction.columns, count)
+            var sums = WideSums()
+            while e &+ T.lanes <= end {
+                let difference = T.load(y + e) - T.load(t + e)
+                T._addSquares(difference, weight: nil, to: &sums)
+                T.store(difference * scale, gradient + e)
+                e &+= T.lanes
+            }
+            if e < end {
+                let difference = T._loadPartial(y + e, end &- e) - T._loadPartial(t + e, end &- e)
+                T._addSquares(difference, weight: nil, to: &sums)
+                T._storePartial(difference * scale, gradient + e, end &- e)
+                e = end
+            }
+            loss += sums.total
+        }
+        total!.pointee = loss
+    }
+
     /// `count` rows from `first` on, of a prediction and a gradient that are used again for each block.
     @_alwaysEmitIntoClient @_transparent
     func block(_ first: Int, _ count: Int) -> SquaredError {
