@@ -15,102 +15,109 @@ extension Pass {
         let error = error!.pointee
         let x = forward!.x
         let inputs = x.columns
-        let isSmall = inputs <= T.lanes
         let weight = forward!.weight.base
         let bias = T.Vector(repeating: forward!.bias![0])
         let scale = T.Vector(repeating: error.scale)
         let sums = product!.y.base
-        var smallSum = T.Vector.zero
-        var chains = InlineArray<4, T>(repeating: 0)
-        var squares = WideSums()
+        var chains = InlineArray<4, Double>(repeating: 0)
         var total = error.total!.pointee
         var first = 0
         var end = min(rows, rowsPerBlock)
         var isNew = true
         while first < rows {
-            let count = min(end &- first, T.lanes)
+            // A run of the gradient's terms, and a block of the loss's.
+            let count = min(end &- first, stepsPerRun)
             let from = x.base + first &* x.rowStride
-            var y = T.Vector.zero
-            if count == 1 {
-                y[0] = T._sum(Self.dot(from, 0, 1, weight, inputs)[0])
-            } else {
-                var products = InlineArray<16, T.Vector>(repeating: .zero)
-                var r = 0
-                while r < count {
-                    let four = Self.dot(from + r &* x.rowStride, x.rowStride, count &- r, weight, inputs)
-                    for i in 0..<4 { products[r &+ i] = four[i] }
-                    r &+= 4
-                }
-                y = T._sums(products, from: 0)
+            var gradients = InlineArray<64, T>(repeating: 0)
+            var squares = WideSums()
+            var i = 0
+            while i < count {
+                let left = min(count &- i, T.lanes)
+                let y = T._firstLanes(Self.predict(x, first &+ i, left, weight) + bias, left)
+                let difference = y - T.load(error.target.base + (first &+ i), upTo: left)
+                T._addSquares(difference, weight: nil, to: &squares)
+                T._store(difference * scale, to: &gradients, at: i)
+                i &+= T.lanes
             }
-            let target = T.load(error.target.base + first, upTo: count)
-            let difference = T._firstLanes(y + bias - target, count)
-            T._addSquares(difference, weight: nil, to: &squares)
-            var gradients = InlineArray<16, T>(repeating: 0)
-            T._store(difference * scale, to: &gradients)
-            var r = 0
-            while r < count {
-                for i in 0..<4 { chains[i] += gradients[r &+ i] }
-                r &+= 4
+            total += squares.total
+            i = 0
+            while i < count {
+                for r in 0..<4 { chains[r] += Double(gradients[i &+ r]) }
+                i &+= 4
             }
-            if isSmall {
-                for r in 0..<count {
-                    let row = T.load(from + r &* x.rowStride, upTo: inputs)
-                    smallSum = T._fma(T.Vector(repeating: gradients[r]), row, smallSum)
-                }
-            } else {
-                var j = 0
-                while j < inputs {
-                    let (left, left2) = (inputs &- j, inputs &- j &- T.lanes)
-                    var sum = isNew ? T.Vector.zero : T.load(sums + j, upTo: left)
-                    var sum2 = isNew || left2 <= 0 ? T.Vector.zero : T.load(sums + (j &+ T.lanes), upTo: left2)
-                    var row = from + j
-                    if left2 >= T.lanes {
-                        for r in 0..<count {
-                            let g = T.Vector(repeating: gradients[r])
-                            sum = T._fma(g, T.load(row), sum)
-                            sum2 = T._fma(g, T.load(row + T.lanes), sum2)
-                            row += x.rowStride
-                        }
-                    } else {
-                        for r in 0..<count {
-                            let g = T.Vector(repeating: gradients[r])
-                            sum = T._fma(g, T.load(row, upTo: left), sum)
-                            if left2 > 0 { sum2 = T._fma(g, T._loadPartial(row + T.lanes, left2), sum2) }
-                            row += x.rowStride
-                        }
+            var j = 0
+            while j < inputs {
+                let (left, left2) = (inputs &- j, inputs &- j &- T.lanes)
+                var (sum, sum2) = (T.Vector.zero, T.Vector.zero)
+                var row = from + j
+                if left2 >= T.lanes {
+                    for r in 0..<count {
+                        let g = T.Vector(repeating: gradients[r])
+                        sum = T._fma(g, T.load(row), sum)
+                        sum2 = T._fma(g, T.load(row + T.lanes), sum2)
+                        row += x.rowStride
                     }
-                    T.store(sum, sums + j, upTo: left)
-                    if left2 > 0 { T.store(sum2, sums + (j &+ T.lanes), upTo: left2) }
-                    j &+= 2 &* T.lanes
+                } else {
+                    for r in 0..<count {
+                        let g = T.Vector(repeating: gradients[r])
+                        sum = T._fma(g, T.load(row, upTo: left), sum)
+                        if left2 > 0 { sum2 = T._fma(g, T._loadPartial(row + T.lanes, left2), sum2) }
+                        row += x.rowStride
+                    }
                 }
+                T.store(isNew ? sum : T.load(sums + j, upTo: left) + sum, sums + j, upTo: left)
+                if left2 > 0 {
+                    let to = sums + (j &+ T.lanes)
+                    T.store(isNew ? sum2 : T.load(to, upTo: left2) + sum2, to, upTo: left2)
+                }
+                j &+= 2 &* T.lanes
             }
             isNew = false
             first &+= count
-            if first == end || first % SquaredError<T>.rowsPerBlock == 0 {
-                total += squares.total
-                squares = WideSums()
-            }
             if first == end {
-                if isSmall { T.store(smallSum, sums, upTo: inputs) }
-                let biasSum = (chains[0] + chains[1]) + (chains[2] + chains[3])
-                if let wide = product!.wide {
-                    var j = 0
-                    while j < inputs {
-                        T._add(T.load(sums + j, upTo: inputs &- j), to: wide + j, inputs &- j)
-                        j &+= T.lanes
-                    }
-                    columnSums!.wide![0] += Double(biasSum)
-                } else {
-                    columnSums!.sums[0] = biasSum
-                }
+                endBlock(sums, inputs, (chains[0] + chains[1]) + (chains[2] + chains[3]))
                 end = min(rows, end &+ rowsPerBlock)
                 isNew = true
-                smallSum = T.Vector.zero
-                chains = InlineArray<4, T>(repeating: 0)
+                chains = InlineArray<4, Double>(repeating: 0)
             }
         }
         error.total!.pointee = total
+    }
+
+    /// The sums of a block go where they are wanted.
+    @_alwaysEmitIntoClient @_transparent
+    func endBlock(_ sums: UnsafeMutablePointer<T>, _ inputs: Int, _ bias: Double) {
+        guard let wide = product!.wide else {
+            columnSums!.sums[0] = T(bias)
+            return
+        }
+        var j = 0
+        while j < inputs {
+            T._add(T.load(sums + j, upTo: inputs &- j), to: wide + j, inputs &- j)
+            j &+= T.lanes
+        }
+        columnSums!.wide![0] += bias
+    }
+
+    /// The products of a vector's lanes of rows, or `count` of them, with the weight.
+    @_alwaysEmitIntoClient @_transparent
+    static func predict(
+        _ x: MatrixView<T>, _ first: Int, _ count: Int, _ weight: UnsafePointer<T>
+    ) -> T.Vector {
+        let from = x.base + first &* x.rowStride
+        if count == 1 {
+            var y = T.Vector.zero
+            y[0] = T._sum(dot(from, 0, 1, weight, x.columns)[0])
+            return y
+        }
+        var products = InlineArray<16, T.Vector>(repeating: .zero)
+        var r = 0
+        while r < count {
+            let four = dot(from + r &* x.rowStride, x.rowStride, count &- r, weight, x.columns)
+            for i in 0..<4 { products[r &+ i] = four[i] }
+            r &+= 4
+        }
+        return T._sums(products, from: 0)
     }
 
     /// The products of four rows with the weight, lane by lane; a row too many is the last one once more. Long rows are read

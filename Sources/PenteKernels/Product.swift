@@ -267,38 +267,3 @@ struct TileOutput<T: KernelScalar>: BitwiseCopyable {
         }
     }
 }
-
-/// ∂b = 1ᵀ G: the sum of each column. Four sums a column, of every fourth row, so that no addition waits for the last.
-public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
-    @usableFromInline var gradOutput: MatrixView<T>
-    @usableFromInline var sums: UnsafeMutablePointer<T>
-    /// The sums are added to these, and not stored.
-    @usableFromInline var wide: UnsafeMutablePointer<Double>?
-
-    @inlinable @inline(__always)
-    public init(_ sums: UnsafeMutablePointer<T>, wide: UnsafeMutablePointer<Double>?, gradOutput: MatrixView<T>) {
-        self.sums = sums
-        self.wide = wide
-        self.gradOutput = gradOutput
-    }
-
-    @_alwaysEmitIntoClient @_transparent
-    func run() {
-        var k = 0
-        while k < gradOutput.columns {
-            let left = gradOutput.columns &- k
-            var four = InlineArray<4, T.Vector>(repeating: .zero)
-            var i = 0
-            while i < gradOutput.rows {
-                for r in 0..<4 {
-                    let row = gradOutput.base + ((i &+ r) &* gradOutput.rowStride &+ k)
-                    four[r] += T.load(row, upTo: i &+ r < gradOutput.rows ? left : 0)
-                }
-                i &+= 4
-            }
-            let sum = (four[0] + four[1]) + (four[2] + four[3])
-            if let wide { T._add(sum, to: wide + k, left) } else { T.store(sum, sums + k, upTo: left) }
-            k &+= T.lanes
-        }
-    }
-}

@@ -35,6 +35,9 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)
     /// Adds the first `count` lanes, or all, to numbers in float64.
     static func _add(_ vector: Vector, to wide: UnsafeMutablePointer<Double>, _ count: Int)
+    /// Adds each lane.
+    static func _add(_ vector: Vector, to sums: inout WideSums)
+    static func _narrow(_ low: SIMD8<Double>, _ high: SIMD8<Double>) -> Vector
     /// The nearest to the first `count` numbers, or to a vector's lanes of them; then zeros.
     static func _narrow(_ wide: UnsafePointer<Double>, _ count: Int) -> Vector
     /// The transpose of a block of up to a vector's lanes of lines, of up to as many elements, a line behind another, with
@@ -52,7 +55,8 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
         _ vector: Vector, _ to: UnsafeMutablePointer<Self>, _ toStride: Int, _ rows: Int, _ columns: Int, _ stride: Int)
     /// The first `count` lanes, and zeros.
     static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector
-    static func _store(_ vector: Vector, to numbers: inout InlineArray<16, Self>)
+    /// Stores a vector at the numbers from `first` on.
+    static func _store(_ vector: Vector, to numbers: inout InlineArray<64, Self>, at first: Int)
     /// Adds the square of each lane, times its lane of `weight` if there is one, to `sums`.
     static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums)
     /// Copies the elements `e ..< e + count`, by their number in a matrix of so many columns; a view of one column has
@@ -144,6 +148,17 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _add(_ vector: Vector, to sums: inout WideSums) {
+        sums.low += SIMD8<Double>(vector.lowHalf)
+        sums.high += SIMD8<Double>(vector.highHalf)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _narrow(_ low: SIMD8<Double>, _ high: SIMD8<Double>) -> Vector {
+        SIMD16(lowHalf: SIMD8<Float>(low), highHalf: SIMD8<Float>(high))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _narrow(_ wide: UnsafePointer<Double>, _ count: Int) -> Vector {
         SIMD16(
             lowHalf: SIMD8<Float>(Double.load(wide, upTo: count)),
@@ -188,8 +203,10 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _store(_ vector: Vector, to numbers: inout InlineArray<16, Float>) {
-        withUnsafeMutablePointer(to: &numbers) { UnsafeMutableRawPointer($0).storeBytes(of: vector, as: Vector.self) }
+    public static func _store(_ vector: Vector, to numbers: inout InlineArray<64, Float>, at first: Int) {
+        withUnsafeMutablePointer(to: &numbers) {
+            UnsafeMutableRawPointer($0).storeBytes(of: vector, toByteOffset: 4 &* first, as: Vector.self)
+        }
     }
 
     @_alwaysEmitIntoClient @_transparent
@@ -271,6 +288,12 @@ extension Double: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _add(_ vector: Vector, to sums: inout WideSums) { sums.low += vector }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _narrow(_ low: SIMD8<Double>, _ high: SIMD8<Double>) -> Vector { low }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _narrow(_ wide: UnsafePointer<Double>, _ count: Int) -> Vector {
         load(wide, upTo: count)
     }
@@ -309,8 +332,10 @@ extension Double: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _store(_ vector: Vector, to numbers: inout InlineArray<16, Double>) {
-        withUnsafeMutablePointer(to: &numbers) { UnsafeMutableRawPointer($0).storeBytes(of: vector, as: Vector.self) }
+    public static func _store(_ vector: Vector, to numbers: inout InlineArray<64, Double>, at first: Int) {
+        withUnsafeMutablePointer(to: &numbers) {
+            UnsafeMutableRawPointer($0).storeBytes(of: vector, toByteOffset: 8 &* first, as: Vector.self)
+        }
     }
 
     @_alwaysEmitIntoClient @_transparent

@@ -63,28 +63,40 @@ public struct Tile<let rows: Int, let columns: Int> {
     }
 
     /// sums[r, ·] = Σₛ a[r, s] b[s, ·] for `columns` vectors, or for the first `width` elements of one; the terms come in
-    /// the order of s.
+    /// the order of s, in runs of `stepsPerRun` that are added up one after the other: fewer roundings in a row.
     @_alwaysEmitIntoClient @_transparent
     static func multiply<T: KernelScalar>(
         _ a: Factor<T>, _ b: Factor<T>, steps: Int, width: Int, into done: inout InlineArray<16, T.Vector>
     ) {
-        var sums = Sums<T.Vector>(repeating: InlineArray(repeating: .zero))
         var aStep = a.base
         var bStep = b.base
         var s = 0
         while s < steps {
-            var bs = InlineArray<columns, T.Vector>(repeating: .zero)
-            for c in 0..<columns { bs[c] = T.load(bStep + c &* b.group, upTo: width) }
-            for r in 0..<rows {
-                let factor = T.Vector(repeating: aStep[r &* a.line])
-                var row = sums[r]
-                for c in 0..<columns { row[c] = T._fma(factor, bs[c], row[c]) }
-                sums[r] = row
+            var sums = Sums<T.Vector>(repeating: InlineArray(repeating: .zero))
+            let isFirst = s == 0
+            let end = min(s &+ stepsPerRun, steps)
+            while s < end {
+                var bs = InlineArray<columns, T.Vector>(repeating: .zero)
+                for c in 0..<columns { bs[c] = T.load(bStep + c &* b.group, upTo: width) }
+                for r in 0..<rows {
+                    let factor = T.Vector(repeating: aStep[r &* a.line])
+                    var row = sums[r]
+                    for c in 0..<columns { row[c] = T._fma(factor, bs[c], row[c]) }
+                    sums[r] = row
+                }
+                aStep += a.step
+                bStep += b.step
+                s &+= 1
             }
-            aStep += a.step
-            bStep += b.step
-            s &+= 1
+            if isFirst {
+                for r in 0..<rows { for c in 0..<columns { done[r &* columns &+ c] = sums[r][c] } }
+            } else {
+                for r in 0..<rows { for c in 0..<columns { done[r &* columns &+ c] += sums[r][c] } }
+            }
         }
-        for r in 0..<rows { for c in 0..<columns { done[r &* columns &+ c] = sums[r][c] } }
     }
 }
+
+/// A multiple of eight that divides a product's blocks.
+@_alwaysEmitIntoClient @_transparent
+var stepsPerRun: Int { 64 }
