@@ -149,20 +149,19 @@ extension Float: KernelScalar {
 
     @_alwaysEmitIntoClient @_transparent
     public static func _add(_ vector: Vector, to sums: inout WideSums) {
-        sums.low += SIMD8<Double>(vector.lowHalf)
-        sums.high += SIMD8<Double>(vector.highHalf)
+        sums.low += pente_low_float16(vector)
+        sums.high += pente_high_float16(vector)
     }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _narrow(_ low: SIMD8<Double>, _ high: SIMD8<Double>) -> Vector {
-        SIMD16(lowHalf: SIMD8<Float>(low), highHalf: SIMD8<Float>(high))
+        pente_narrow_float16(low, high)
     }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _narrow(_ wide: UnsafePointer<Double>, _ count: Int) -> Vector {
-        SIMD16(
-            lowHalf: SIMD8<Float>(Double.load(wide, upTo: count)),
-            highHalf: count > 8 ? SIMD8<Float>(Double.load(wide + 8, upTo: count &- 8)) : .zero)
+        pente_narrow_float16(
+            Double.load(wide, upTo: count), count > 8 ? Double.load(wide + 8, upTo: count &- 8) : .zero)
     }
 
     @_alwaysEmitIntoClient @_transparent
@@ -176,10 +175,10 @@ extension Float: KernelScalar {
 
     @_alwaysEmitIntoClient @_transparent
     public static func _add(_ vector: Vector, to wide: UnsafeMutablePointer<Double>, _ count: Int) {
-        Double.store(Double.load(wide, upTo: count) + SIMD8<Double>(vector.lowHalf), wide, upTo: count)
+        Double.store(Double.load(wide, upTo: count) + pente_low_float16(vector), wide, upTo: count)
         if count > 8 {
             Double.store(
-                Double.load(wide + 8, upTo: count &- 8) + SIMD8<Double>(vector.highHalf), wide + 8, upTo: count &- 8)
+                Double.load(wide + 8, upTo: count &- 8) + pente_high_float16(vector), wide + 8, upTo: count &- 8)
         }
     }
 
@@ -229,11 +228,11 @@ extension Float: KernelScalar {
 
     @_alwaysEmitIntoClient @_transparent
     public static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums) {
-        let low = SIMD8<Double>(vector.lowHalf), high = SIMD8<Double>(vector.highHalf)
+        let low = pente_low_float16(vector), high = pente_high_float16(vector)
         var (lowFactor, highFactor) = (low, high)
         if let weight {
-            lowFactor *= SIMD8(weight.lowHalf)
-            highFactor *= SIMD8(weight.highHalf)
+            lowFactor *= pente_low_float16(weight)
+            highFactor *= pente_high_float16(weight)
         }
         sums.low = Double._fma(low, lowFactor, sums.low)
         sums.high = Double._fma(high, highFactor, sums.high)

@@ -156,6 +156,22 @@ PENTE_INLINE void pente_store_rows_double8(
         for (int64_t c = 0; c < columns; c++) to[r * to_stride + c] = ((const double *)&vector)[r * stride + c];
 }
 
+/* The two halves in float64, and back. */
+PENTE_INLINE pente_double8 pente_low_float16(pente_float16 v) {
+    return __builtin_convertvector(v.lo, pente_double8);
+}
+
+PENTE_INLINE pente_double8 pente_high_float16(pente_float16 v) {
+    return __builtin_convertvector(v.hi, pente_double8);
+}
+
+PENTE_INLINE pente_float16 pente_narrow_float16(pente_double8 low, pente_double8 high) {
+    typedef float pente_float8 __attribute__((ext_vector_type(8)));
+    return __builtin_shufflevector(
+        __builtin_convertvector(low, pente_float8), __builtin_convertvector(high, pente_float8), 0, 1, 2, 3, 4, 5, 6, 7,
+        8, 9, 10, 11, 12, 13, 14, 15);
+}
+
 /* The first lanes, and zeros. */
 PENTE_INLINE pente_float16 pente_first_lanes_float16(pente_float16 v, int64_t count) {
     pente_int16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
