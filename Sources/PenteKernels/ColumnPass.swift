@@ -18,9 +18,10 @@ extension Pass {
         let weight = forward!.weight.base
         let bias = T.Vector(repeating: forward!.bias![0])
         let scale = T.Vector(repeating: error.scale)
-        let sums = product!.y.base
+        var sums = product!.y.base
+        var biasSum = columnSums!
         var chains = InlineArray<4, Double>(repeating: 0)
-        var total = error.total!.pointee
+        var total = error.total!
         var first = 0
         var end = min(rows, rowsPerBlock)
         var isNew = true
@@ -39,7 +40,8 @@ extension Pass {
                 T._store(difference * scale, to: &gradients, at: i)
                 i &+= T.lanes
             }
-            total += squares.total
+            total.pointee += squares.total
+            total += error.totalStep
             i = 0
             while i < count {
                 for r in 0..<4 { chains[r] += Double(gradients[i &+ r]) }
@@ -75,28 +77,26 @@ extension Pass {
             isNew = false
             first &+= count
             if first == end {
-                endBlock(sums, inputs, (chains[0] + chains[1]) + (chains[2] + chains[3]))
+                endBlock(sums, inputs, biasSum, (chains[0] + chains[1]) + (chains[2] + chains[3]))
+                sums += sumsStep
+                biasSum.advance(by: sumsStep)
                 end = min(rows, end &+ rowsPerBlock)
                 isNew = true
                 chains = InlineArray<4, Double>(repeating: 0)
             }
         }
-        error.total!.pointee = total
     }
 
     /// The sums of a block go where they are wanted.
     @_alwaysEmitIntoClient @_transparent
-    func endBlock(_ sums: UnsafeMutablePointer<T>, _ inputs: Int, _ bias: Double) {
-        guard let wide = product!.wide else {
-            columnSums!.sums[0] = T(bias)
-            return
-        }
+    func endBlock(_ sums: UnsafeMutablePointer<T>, _ inputs: Int, _ biasSum: ColumnSums<T>, _ bias: Double) {
+        if let wide = biasSum.wide { wide[0] += bias } else { biasSum.sums[0] = T(bias) }
+        guard let wide = product!.wide else { return }
         var j = 0
         while j < inputs {
             T._add(T.load(sums + j, upTo: inputs &- j), to: wide + j, inputs &- j)
             j &+= T.lanes
         }
-        columnSums!.wide![0] += bias
     }
 
     /// The products of a vector's lanes of rows, or `count` of them, with the weight.

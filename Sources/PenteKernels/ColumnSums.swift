@@ -13,6 +13,13 @@ public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
         self.gradOutput = gradOutput
     }
 
+    /// To sums that lie so many of T's numbers further on.
+    @_alwaysEmitIntoClient @_transparent
+    mutating func advance(by step: Int) {
+        sums += step
+        if let wide { self.wide = wide + step &* MemoryLayout<T>.size / MemoryLayout<Double>.size }
+    }
+
     @_alwaysEmitIntoClient @_transparent
     func run() {
         var k = 0

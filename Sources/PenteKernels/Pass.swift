@@ -9,12 +9,14 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
     public var columnSums: ColumnSums<T>?
     @usableFromInline var rows: Int
     @usableFromInline var rowsPerBlock: Int
+    /// From a block's sums to the next one's; 0: they are added to the same.
+    @usableFromInline var sumsStep: Int
 
-    /// Of several blocks only if all are there and the sums are wide.
+    /// Of several blocks only if all are there and the sums are wide, or have a step.
     @inlinable @inline(__always)
     public init(
         forward: Forward<T>? = nil, error: UnsafePointer<SquaredError<T>>? = nil, product: Product<T>? = nil,
-        columnSums: ColumnSums<T>? = nil, rows: Int = 1, rowsPerBlock: Int = 1
+        columnSums: ColumnSums<T>? = nil, rows: Int = 1, rowsPerBlock: Int = 1, sumsStep: Int = 0
     ) {
         self.forward = forward
         self.error = error
@@ -22,6 +24,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
         self.columnSums = columnSums
         self.rows = rows
         self.rowsPerBlock = rowsPerBlock
+        self.sumsStep = sumsStep
     }
 
     @_alwaysEmitIntoClient @_transparent
@@ -62,9 +65,14 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
         if var product = part.product {
             product.b += first &* product.bStep
             product.depth = count
+            product.y.base += first / rowsPerBlock &* sumsStep
             part.product = product
         }
-        part.columnSums?.gradOutput.rows = count
+        if var sums = part.columnSums {
+            sums.gradOutput.rows = count
+            sums.advance(by: first / rowsPerBlock &* sumsStep)
+            part.columnSums = sums
+        }
         return part
     }
 }
@@ -84,7 +92,7 @@ extension SquaredError {
         let count = prediction.rows &* prediction.columns
         let scale = T.Vector(repeating: scale)
         let (y, t, gradient) = (prediction.base, target.base, gradPrediction!.base)
-        var loss = total!.pointee
+        var total = total!
         var e = 0
         while e < count {
             let end = min(e &+ Self.rowsPerBlock &* prediction.columns, count)
@@ -101,9 +109,9 @@ extension SquaredError {
                 T._storePartial(difference * scale, gradient + e, end &- e)
                 e = end
             }
-            loss += sums.total
+            total.pointee += sums.total
+            total += totalStep
         }
-        total!.pointee = loss
     }
 
     /// `count` rows from `first` on, of a prediction and a gradient that are used again for each block.
@@ -114,6 +122,7 @@ extension SquaredError {
         part.target = target.rows(first, count)
         if let sampleWeight { part.sampleWeight = sampleWeight.rows(first, count) }
         part.gradPrediction?.rows = count
+        if let total { part.total = total + first / Self.rowsPerBlock &* totalStep }
         return part
     }
 }

@@ -17,6 +17,8 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
     public var squares: MutableMatrixView<T>?
     /// The sum of the squares is added to it.
     public var total: UnsafeMutablePointer<Double>?
+    /// From the total of a block of rows to the next one's.
+    public var totalStep = 0
 
     @inlinable @inline(__always)
     public init(prediction: MatrixView<T>, target: MatrixView<T>, sampleWeight: MatrixView<T>?) {
@@ -30,6 +32,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
         let columns = prediction.columns
         let count = prediction.rows &* columns
         let perBlock = Self.rowsPerBlock &* columns
+        var total = self.total
         var first = 0
         while first < count {
             let end = min(first &+ perBlock, count)
@@ -39,7 +42,10 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
                 element(e, min(end &- e, T.lanes), &sums)
                 e &+= T.lanes
             }
-            if let total { total.pointee += sums.total }
+            if let sum = total {
+                sum.pointee += sums.total
+                total = sum + totalStep
+            }
             first = end
         }
     }
