@@ -83,6 +83,8 @@ public final class Chain<Element: Scalar>: Layer<Element> {
 
     package override func scratchCount(rows: Int) -> Int { layers.reduce(0) { max($0, $1.scratchCount(rows: rows)) } }
 
+    package override func logCount(rows: Int) -> Int { layers.reduce(0) { $0 + $1.logCount(rows: rows) } }
+
     package override var readsOutput: Bool { links[links.count - 1].layer.readsOutput }
 
     package override var mayFail: Bool { runsUserCode }

@@ -87,10 +87,14 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
 package struct GradientBlock<Element: Scalar> {
     package let partial: UnsafeMutablePointer<Element>
     package let wide: UnsafeMutablePointer<Double>?
+    /// In place of both: each sum has a place of its own there.
+    package var log: UnsafeMutablePointer<GradientLog<Element>>?
+    /// Among the gradients of the batch.
+    package var offset = 0
 
     /// That of a layer further on in a chain.
     package func advanced(by count: Int) -> GradientBlock {
-        GradientBlock(partial: partial + count, wide: wide.map { $0 + count })
+        GradientBlock(partial: partial + count, wide: wide.map { $0 + count }, log: log, offset: offset + count)
     }
 
     /// The first `count` gradients of the block are written.

@@ -86,6 +86,9 @@ open class Layer<Element: Scalar> {
     /// The numbers that a pass of so many rows works in, and leaves to nobody.
     package func scratchCount(rows: Int) -> Int { 0 }
 
+    /// The numbers that the gradients of a step's block of so many rows take in a log.
+    package func logCount(rows: Int) -> Int { 0 }
+
     /// Whether backward reads y.
     package var readsOutput: Bool { false }
 
@@ -138,6 +141,8 @@ package struct StepPass<Element: Scalar> {
     package var scale: Element
     /// The squares are added to it.
     package var total: UnsafeMutablePointer<Double>
+    /// From the total of 64 rows to the next one's.
+    package var totalStep = 0
     package var workspace: Workspace<Element>
     package var gradients: GradientBlock<Element>
 
@@ -150,6 +155,7 @@ package struct StepPass<Element: Scalar> {
     package var error: SquaredError<Element> {
         var error = SquaredError(prediction: y.readOnly, target: target, sampleWeight: sampleWeight)
         error.total = total
+        error.totalStep = totalStep
         error.scale = scale
         error.gradPrediction = gradOutput
         return error

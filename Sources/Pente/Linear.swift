@@ -82,6 +82,11 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         isNarrow || rows < 8 ? 0 : Product<Element>.scratchCount(inputs, outputs)
     }
 
+    package override func logCount(rows: Int) -> Int {
+        let bias = biases == nil ? 0 : GradientLog<Element>.countWide(outputs)
+        return ((rows - 1) / sumRows + 1) * (GradientLog<Element>.count(outputs * inputs) + bias)
+    }
+
     package override var kind: LayerKind { .linear }
 
     package override var summary: Message { "Linear(\(inputs), \(outputs))" }
@@ -119,10 +124,14 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     @_optimize(speed)
     package override func computeBackward(_ pass: BackwardPass<Element>) throws(PenteError) {
         let scratch = isNarrow || pass.x.rows < 8 ? nil : pass.workspace.scratch
-        Element._perform(
-            Pass(
-                product: gradWeight(pass.gradients, pass.gradOutput, pass.x, scratch: scratch),
-                columnSums: gradBias(pass.gradients, pass.gradOutput)))
+        if pass.gradients.log == nil {
+            Element._perform(
+                Pass(
+                    product: gradWeight(pass.gradients, pass.gradOutput, pass.x, scratch: scratch),
+                    columnSums: gradBias(pass.gradients, pass.gradOutput)))
+        } else {
+            logGradients(pass, scratch: scratch)
+        }
         guard let gradInput = pass.gradInput else { return }
         let product = Product(
             gradInput: gradInput, gradOutput: pass.gradOutput, weight: weights, scratch: scratch)
@@ -141,12 +150,51 @@ public final class Linear<Element: Scalar>: Layer<Element> {
             guard let gradOutput = step.gradOutput?.readOnly else {
                 return Element._perform(Pass(forward: forward, error: error, rows: rows, rowsPerBlock: sumRows))
             }
+            if step.gradients.log != nil { return logStep(step, forward, error, gradOutput) }
             Element._perform(
                 Pass(
                     forward: forward, error: error,
                     product: gradWeight(step.gradients, gradOutput, step.x, scratch: nil),
                     columnSums: gradBias(step.gradients, gradOutput), rows: rows, rowsPerBlock: sumRows))
         }
+    }
+
+    /// The same sums, but those of each block to a place of their own.
+    @inline(never)
+    private func logStep(
+        _ step: StepPass<Element>, _ forward: Forward<Element>, _ error: UnsafePointer<SquaredError<Element>>,
+        _ gradOutput: MatrixView<Element>
+    ) {
+        let (log, offset, rows) = (step.gradients.log!, step.gradients.offset, step.x.rows)
+        var places: (weight: UnsafeMutablePointer<Element>, bias: UnsafeMutablePointer<Double>?)?
+        for _ in 0...(rows - 1) / sumRows {
+            let weight = log.pointee.append(outputs * inputs, at: offset)
+            let bias = biases == nil ? nil : log.pointee.appendWide(outputs, at: offset + outputs * inputs)
+            if places == nil { places = (weight, bias) }
+        }
+        let first = GradientBlock(partial: places!.weight, wide: nil)
+        Element._perform(
+            Pass(
+                forward: forward, error: error, product: gradWeight(first, gradOutput, step.x, scratch: nil),
+                columnSums: places!.bias.map { ColumnSums(first.partial, wide: $0, gradOutput: gradOutput) },
+                rows: rows, rowsPerBlock: sumRows, sumsStep: logCount(rows: 1)))
+    }
+
+    /// Likewise: the weight's are of fewer rows than the bias's.
+    @inline(never)
+    private func logGradients(_ pass: BackwardPass<Element>, scratch: UnsafeMutablePointer<Element>?) {
+        let (log, offset) = (pass.gradients.log!, pass.gradients.offset)
+        var first = 0
+        while first < pass.x.rows {
+            let rows = pass.rows(first, min(sumRows, pass.x.rows - first), workspacePerRow: 0)
+            let gradients = GradientBlock(partial: log.pointee.append(outputs * inputs, at: offset), wide: nil)
+            Element._perform(Pass(product: gradWeight(gradients, rows.gradOutput, rows.x, scratch: scratch)))
+            first += sumRows
+        }
+        if biases == nil { return }
+        let bias = log.pointee.appendWide(outputs, at: offset + outputs * inputs)
+        Element._perform(
+            Pass(columnSums: ColumnSums(pass.gradients.partial, wide: bias, gradOutput: pass.gradOutput)))
     }
 
     @inline(__always)

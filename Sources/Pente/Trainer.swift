@@ -17,6 +17,8 @@ public final class Trainer<Element: Scalar> {
     private var preparedRows = 0
     private let rowsPerBlock: Int
     private let rowsPerSum: Int
+    /// For what goes on several threads, once there has been something.
+    var parallel: ParallelStep<Element>?
 
     /// `sgd` must hold all of the layer's parameters; a loss with the reduction `.none` is refused, since it is not one number.
     public convenience init(layer: Layer<Element>, mse: MSE = MSE(), sgd: SGD<Element>) throws(PenteError) {
@@ -184,6 +186,14 @@ extension Trainer {
     private func forEachBlock(
         _ examples: Examples<Element>, scale: Element?, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
+        if Threads.count > 1 {
+            let gradients = scale == nil ? nil : memory.sums.block
+            switch inParallel(examples, scale: scale, wide: gradients?.wide, shouldStop: shouldStop) {
+            case .done(let total): return total
+            case .stopped: return nil
+            case .left: break
+            }
+        }
         let unit = min(layer.rowsPerStep, examples.count)
         let block = min(layer.rowsPerBlock, examples.count)
         let outputs = examples.y.columns
