@@ -192,6 +192,7 @@ extension Layer {
     @specialized(where Element == Double)
     package final func forward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) throws(PenteError) {
         try require(x, y)
+        if Threads.count > 1 && forwardInParallel(x, into: y) { return }
         let perRow = workspacePerRow(columns: x.columns)
         let block = perRow == 0 ? x.rows : min(rowsPerBlock, x.rows)
         let rows = try Buffer<Element>(rows: block, columns: perRow, isZeroed: false)
@@ -275,7 +276,7 @@ extension Layer {
             x, into: y, workspace: workspace, of: perRow == 0 ? x.rows : min(rowsPerBlock, x.rows), advance: perRow)
     }
 
-    private final func forwardInBlocks(
+    final func forwardInBlocks(
         _ x: MatrixView<Element>, into y: MutableMatrixView<Element>, workspace: Workspace<Element>,
         of block: Int, advance: Int
     ) throws(PenteError) {

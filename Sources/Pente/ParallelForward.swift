@@ -1,0 +1,84 @@
+import PenteKernels
+import Synchronization
+
+/// Inference on several threads: each takes the next range of rows. Rows do not meet, but in the groups of eight that a
+/// pass takes them in, and of these no range has a part.
+private final class ParallelForward<Element: Scalar>: ParallelWork {
+    private let layer: Layer<Element>
+    private let x: MatrixView<Element>
+    private let y: MutableMatrixView<Element>
+    private let plan: ForwardPlan
+    private let memory: Buffer<Element>
+    private let next = Atomic<Int>(0)
+    private let failed = Atomic<Bool>(false)
+
+    init(
+        _ layer: Layer<Element>, _ x: MatrixView<Element>, _ y: MutableMatrixView<Element>, _ plan: ForwardPlan,
+        _ memory: consuming Buffer<Element>
+    ) {
+        self.layer = layer
+        self.x = x
+        self.y = y
+        self.plan = plan
+        self.memory = memory
+    }
+
+    var hasFailed: Bool { failed.load(ordering: .relaxed) }
+
+    override func perform(_ thread: Int) {
+        let scratch = memory.base + thread * plan.perThread
+        let workspace = Workspace(rows: scratch + plan.workspace, scratch: scratch)
+        while true {
+            let first = next.wrappingAdd(plan.rangeRows, ordering: .relaxed).oldValue
+            if first >= x.rows { return }
+            let count = min(plan.rangeRows, x.rows - first)
+            do throws(PenteError) {
+                try layer.forwardInBlocks(
+                    x.rows(first, count), into: y.rows(first, count), workspace: workspace,
+                    of: min(plan.blockRows, count), advance: 0)
+            } catch {
+                failed.store(true, ordering: .relaxed)
+            }
+        }
+    }
+}
+
+private struct ForwardPlan {
+    let threads: Int
+    let rangeRows: Int
+    let blockRows: Int
+    /// A thread's memory: scratch, and from here on the workspace of a block.
+    let workspace: Int
+    let perThread: Int
+
+    /// nil: not worth it.
+    init?<Element>(_ layer: Layer<Element>, _ x: MatrixView<Element>, threads most: Int) {
+        let work = Double(x.rows) * Double(layer.trainedCount + x.columns)
+        // All blocks are powers of two, so that each is in one range.
+        let unit = layer.mayFail ? Int.max : max(512, layer.rowsPerBlock)
+        if x.rows <= unit || work < Double(ParallelPlan.leastWork) { return nil }
+        rangeRows = max(1, x.rows / (8 * most * unit)) * unit
+        threads = min(most, (x.rows - 1) / rangeRows + 1)
+        let perRow = layer.workspacePerRow(columns: x.columns)
+        blockRows = perRow == 0 ? rangeRows : layer.rowsPerBlock
+        workspace = (layer.scratchCount(rows: rangeRows) + 31) & ~31
+        perThread = (workspace + blockRows * perRow + 31) & ~31
+    }
+}
+
+extension Layer {
+    /// y = layer(x) on several threads, if that is worth it; returns whether it was done.
+    final func forwardInParallel(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) -> Bool {
+        guard let plan = ForwardPlan(self, x, threads: Threads.count) else { return false }
+        do throws(PenteError) {
+            let memory = try Buffer<Element>(rows: plan.threads, columns: plan.perThread, isZeroed: false)
+            let work = ParallelForward(self, x, y, plan, memory)
+            guard Pool.begin(work, threads: plan.threads) else { return false }
+            work.perform(0)
+            Pool.end()
+            return !work.hasFailed
+        } catch {
+            return false
+        }
+    }
+}
