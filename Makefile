@@ -26,7 +26,7 @@ $(LIBRARY): $(SOURCES) | build/setup.stamp
 	PENTE_EMBEDDED=1 $(SWIFT) build -c release --product pente --scratch-path .build-embedded --disable-local-rpath \
 	    -Xswiftc -use-ld=lld -Xswiftc -no-toolchain-stdlib-rpath $(addprefix -Xlinker , \
 	    --version-script=$(CURDIR)/Sources/PenteC/exports.map -soname=$(SONAME) --gc-sections --icf=all --no-undefined \
-	    --wrap=posix_memalign --wrap=free)
+	    -znodelete --wrap=posix_memalign --wrap=free)
 	@mkdir -p $(@D)
 	strip --strip-unneeded -o $@ .build-embedded/release/libpente.so
 	ln -sf $(@F) build/lib/$(SONAME)
@@ -129,7 +129,7 @@ VALGRIND := valgrind --quiet --fair-sched=try --leak-check=full --errors-for-lea
             --error-exitcode=9
 C_TESTS  := arguments overlap linear activation scaler chain chain_structure chain_sharing custom custom_failures \
             custom_calls mse sgd trainer fit callbacks gradcheck files resume bad_files file_errors limits allocation \
-            allocation_layers threads threads_chain fork bits
+            allocation_layers allocation_threads threads threads_chain threads_count fork bits
 C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c layers.c files.c)
 C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c edits.c special_cases.c)
 C_MEMORY := Tests/PenteCTests/allocator.c

@@ -77,6 +77,22 @@ PENTE_API const char *pente_status_name(pente_status status);
  * 255 bytes; "" before the first failure. A success leaves it as it is. Valid until this thread's next failed call. */
 PENTE_API const char *pente_last_error(void);
 
+/* ---- Threads ---------------------------------------------------------------------------------------------------- */
+
+/* How many threads a call may use for its arithmetic, the calling one among them: 1 to 256, and 1 until you say
+ * otherwise: a guest starts no threads unasked. The numbers are the same for any count, to the bit.
+ *
+ * Training steps, fits and inference of many rows use them, but for chains with layers of your own; work of less than
+ * some tenths of a millisecond goes on the calling thread alone. The threads are started when there is first work for
+ * them, and kept; callbacks and signals never run on them. They are one call's at a time: others that would have them
+ * go on their own threads alone, as does all that starts when no threads, or no memory for them, are to be had.
+ *
+ * May be called at any time, by any thread; it holds for the calls and steps that begin later. Threads that are too many
+ * end: with 1 they are gone when it returns, unless a call on another thread is using them, with whose step they go.
+ * A child of fork() has none of them, and starts its own. The library stays loaded after dlclose, for their sake. */
+PENTE_MUST_CHECK pente_status pente_threads_set(int64_t count);
+PENTE_API int64_t pente_threads_get(void);
+
 /* ---- Matrices --------------------------------------------------------------------------------------------------- */
 
 typedef int32_t pente_dtype;
@@ -440,8 +456,8 @@ PENTE_API pente_status pente_trainer_free(pente_trainer *trainer);
 
 /* zero_gradients, forward, loss, backward and step in one call, to the same bits, reading x once. The gradients are
  * left in the layer. loss (or NULL) is the loss before the update. A loss that is not finite in the layer's dtype is
- * PENTE_NOT_FINITE, and nothing changes. Allocates when q is larger than ever before, and else not.
- * Writes the trainer, the sgd and its layers. */
+ * PENTE_NOT_FINITE, and nothing changes. Allocates when q or the number of threads is larger than ever before,
+ * and else not. Writes the trainer, the sgd and its layers. */
 PENTE_MUST_CHECK pente_status pente_trainer_step(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
                                                  const pente_matrix *sample_weight, double *loss);
 
