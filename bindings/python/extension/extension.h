@@ -284,6 +284,11 @@ typedef struct {
 PyObject *gradcheck(PyObject *module, PyObject *args, PyObject *kwargs);
 extern const char gradcheck_doc[];
 
+/* threads.c */
+PyObject *set_num_threads(PyObject *module, PyObject *object);
+PyObject *get_num_threads(PyObject *module, PyObject *unused);
+extern const char set_num_threads_doc[], get_num_threads_doc[];
+
 #define FASTCALL(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 #define KEYWORDS(function) (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
 

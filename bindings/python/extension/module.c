@@ -66,6 +66,8 @@ static void module_free(void *module) {
 
 static PyMethodDef module_methods[] = {
     {"gradcheck", KEYWORDS(gradcheck), gradcheck_doc},
+    {"set_num_threads", set_num_threads, METH_O, set_num_threads_doc},
+    {"get_num_threads", get_num_threads, METH_NOARGS, get_num_threads_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -26,7 +26,9 @@ from ._pente import (
     Tanh,
     Trainer,
     __version__,
+    get_num_threads,
     gradcheck,
+    set_num_threads,
 )
 
 TYPE_CHECKING = False  # typing's, which takes longer to import than all of this
@@ -52,7 +54,9 @@ __all__ = [
     "Tanh",
     "Trainer",
     "__version__",
+    "get_num_threads",
     "gradcheck",
+    "set_num_threads",
 ]
 
 
