@@ -25,8 +25,6 @@ let small: [SwiftSetting] =
             "-Xllvm", "-enable-global-merge-func",
         ])
     ] : []
-// Swift's vector operations are loops over their lanes: unrolled, they become a few instructions each.
-let unrolled: [SwiftSetting] = isEmbedded ? [.unsafeFlags(["-Xllvm", "-unroll-threshold=100"])] : []
 // Processors without a fused multiply-add call libm's; the shared library brings its own.
 let libm: [LinkerSetting] = isEmbedded ? [] : [.linkedLibrary("m")]
 
@@ -58,7 +56,7 @@ let package = Package(
         .systemLibrary(name: "CPente", path: "include"),
         .systemLibrary(name: "PenteSystem"),
         .systemLibrary(name: "PenteVectors"),
-        .target(name: "PenteKernels", dependencies: ["PenteVectors"], swiftSettings: embedded + small + unrolled),
+        .target(name: "PenteKernels", dependencies: ["PenteVectors"], swiftSettings: embedded + small),
         .target(
             name: "Pente",
             dependencies: ["PenteKernels", "PenteSystem"] + (isEmbedded ? ["CPente"] : [])

@@ -28,7 +28,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    func run<
+    public func run<
         let r: Int, let c: Int, let r2: Int, let c2: Int, let r1: Int, let c1: Int, let r0: Int, let c0: Int,
         let s: Int, let d: Int
     >(
@@ -44,7 +44,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
             if let error = part.error {
                 var error = error.pointee
                 if rows > rowsPerBlock { error = error.block(first, min(rowsPerBlock, rows &- first)) }
-                if error.isPlain { error.runPlain() } else { error.run() }
+                if error.isStep { error.runStep() } else { error.run(T.Vector.self) }
             }
             if let product = part.product { product.run(outer) }
             if let sums = part.columnSums { sums.run() }
@@ -80,7 +80,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
 extension SquaredError {
     /// Whether it is a training step's: the loss and the prediction's gradient, without gaps or weights.
     @_alwaysEmitIntoClient @_transparent
-    var isPlain: Bool {
+    var isStep: Bool {
         total != nil && gradPrediction != nil && sampleWeight == nil && upstream == nil && gradTarget == nil
             && squares == nil && prediction.isContiguous && target.isContiguous
             && gradPrediction!.rowStride == prediction.columns
@@ -88,7 +88,7 @@ extension SquaredError {
 
     /// `run` without what is not there.
     @_alwaysEmitIntoClient @_transparent
-    func runPlain() {
+    func runStep() {
         let count = prediction.rows &* prediction.columns
         let scale = T.Vector(repeating: scale)
         let (y, t, gradient) = (prediction.base, target.base, gradPrediction!.base)

@@ -12,7 +12,7 @@ import PenteVectors
 /// A `Vector` is 64 bytes: the *logical* register. A processor with narrower ones splits it, so that sums come in
 /// the same order, and to the same bits, on each. What begins with _ is the kernels' own, though public.
 public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable, Sendable {
-    associatedtype Vector: SIMD where Vector.Scalar == Self
+    associatedtype Vector: SIMD, KernelVector where Vector.Scalar == Self
 
     /// a·b + c, each lane rounded once.
     static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector
@@ -76,6 +76,15 @@ public struct WideSums {
 
     @_alwaysEmitIntoClient @_transparent
     var total: Double { Double.sumEight(low + high) }
+
+    /// Adds a b in one lane.
+    @inlinable
+    mutating func add(_ a: Double, times b: Double, _ lane: Int) {
+        withUnsafeMutableBytes(of: &self) {
+            let sums = $0.baseAddress!.assumingMemoryBound(to: Double.self)
+            sums[lane] = sums[lane].addingProduct(a, b)
+        }
+    }
 }
 
 extension KernelScalar {

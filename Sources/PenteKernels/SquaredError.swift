@@ -28,7 +28,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    func run() {
+    func run<V: KernelVector<T>>(_ vector: V.Type) {
         let columns = prediction.columns
         let count = prediction.rows &* columns
         let perBlock = Self.rowsPerBlock &* columns
@@ -39,8 +39,8 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
             var sums = WideSums()
             var e = first
             while e < end {
-                element(e, min(end &- e, T.lanes), &sums)
-                e &+= T.lanes
+                element(e, min(end &- e, V._lanes), vector) { V._addSquares($0, weight: $1, to: &sums, e &- first) }
+                e &+= V._lanes
             }
             if let sum = total {
                 sum.pointee += sums.total
@@ -52,39 +52,42 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
 
     /// The elements `e ..< e + count` in row-major order, at most a vector's.
     @_alwaysEmitIntoClient @_transparent
-    func element(_ e: Int, _ count: Int, _ sums: inout WideSums) {
-        let difference = load(prediction, e, count) - load(target, e, count)
-        var weight: T.Vector?
-        if let sampleWeight { weight = load(sampleWeight, e, count) }
-        if total != nil { T._addSquares(difference, weight: weight, to: &sums) }
+    func element<V: KernelVector<T>>(_ e: Int, _ count: Int, _ vector: V.Type, _ addSquares: (V, V?) -> Void) {
+        let columns = prediction.columns
+        let difference = V._load(prediction, e, count, columns) - V._load(target, e, count, columns)
+        var weight: V?
+        if let sampleWeight { weight = V._load(sampleWeight, e, count, columns) }
+        if total != nil { addSquares(difference, weight) }
         if let squares {
             var square = difference * difference
-            if let weight { square *= weight }
-            store(square, squares, e, count)
+            if let weight { square = square * weight }
+            V._store(square, squares, e, count)
         }
         guard gradPrediction != nil || gradTarget != nil else { return }
-        var gradient = difference * T.Vector(repeating: scale)
-        if let weight { gradient *= weight }
-        if let upstream { gradient *= load(upstream, e, count) }
-        if let gradPrediction { store(gradient, gradPrediction, e, count) }
-        if let gradTarget { store(gradient * T.Vector(repeating: -1), gradTarget, e, count) }
+        var gradient = difference * V(repeating: scale)
+        if let weight { gradient = gradient * weight }
+        if let upstream { gradient = gradient * V._load(upstream, e, count, columns) }
+        if let gradPrediction { V._store(gradient, gradPrediction, e, count) }
+        if let gradTarget { V._store(gradient * V(repeating: -1), gradTarget, e, count) }
     }
+}
 
-    /// Elements by their number in a contiguous prediction, from a view that need not be contiguous itself, or that
-    /// has one column for all of the prediction's: the same lanes, and so the same sums, for any stride.
+extension KernelVector {
+    /// Elements by their number in a matrix of so many columns, from a view that need not be contiguous itself, or that
+    /// has one column for all of the matrix's: the same lanes, and so the same sums, for any stride.
     @_alwaysEmitIntoClient @_transparent
-    func load(_ view: MatrixView<T>, _ e: Int, _ count: Int) -> T.Vector {
-        if view.isContiguous && view.columns == prediction.columns { return T.load(view.base + e, upTo: count) }
-        var vector = T.Vector.zero
+    static func _load(_ view: MatrixView<Scalar>, _ e: Int, _ count: Int, _ columns: Int) -> Self {
+        if view.isContiguous && view.columns == columns { return _load(view.base + e, upTo: count) }
+        var vector = Self(repeating: 0)
         withUnsafeMutablePointer(to: &vector) {
-            T._gather(view, e, count, prediction.columns, into: UnsafeMutableRawPointer($0))
+            Scalar._gather(view, e, count, columns, into: UnsafeMutableRawPointer($0))
         }
         return vector
     }
 
     @_alwaysEmitIntoClient @_transparent
-    func store(_ vector: T.Vector, _ view: MutableMatrixView<T>, _ e: Int, _ count: Int) {
-        if view.rowStride == prediction.columns { return T.store(vector, view.base + e, upTo: count) }
-        withUnsafePointer(to: vector) { T._scatter(UnsafeRawPointer($0), view, e, count) }
+    static func _store(_ vector: Self, _ view: MutableMatrixView<Scalar>, _ e: Int, _ count: Int) {
+        if view.rowStride == view.columns { return _store(vector, view.base + e, upTo: count) }
+        withUnsafePointer(to: vector) { Scalar._scatter(UnsafeRawPointer($0), view, e, count) }
     }
 }

@@ -46,39 +46,39 @@ public struct Update<T: KernelScalar>: BitwiseCopyable {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    func run() {
+    func run<V: KernelVector<T>>(_ vector: V.Type) {
         var e = 0
         while e < count {
-            element(e, count &- e)
-            e &+= T.lanes
+            element(e, count &- e, vector)
+            e &+= V._lanes
         }
     }
 
     /// A vector's elements from `e` on, or the `left` that there still are.
     @_alwaysEmitIntoClient @_transparent
-    func element(_ e: Int, _ left: Int) {
-        let value = T.load(parameter + e, upTo: left)
-        var g = T.Vector.zero
+    func element<V: KernelVector<T>>(_ e: Int, _ left: Int, _ vector: V.Type) {
+        let value = V._load(parameter + e, upTo: left)
+        var g = V(repeating: 0)
         switch source {
-        case .gradient: g = T.load(gradient + e, upTo: left)
+        case .gradient: g = V._load(gradient + e, upTo: left)
         // As if 0 had been there, and these been added.
-        case .sums(let sums): g += T.load(sums + e, upTo: left)
-        case .wide(let sums): g += T._narrow(sums + e, left)
+        case .sums(let sums): g = g + V._load(sums + e, upTo: left)
+        case .wide(let sums): g = g + V._narrow(sums + e, left)
         case .zero: break
         }
-        if case .gradient = source {} else { T.store(g, gradient + e, upTo: left) }
-        if maximize { g *= T.Vector(repeating: -1) }
-        if weightDecay != 0 { g = T._fma(T.Vector(repeating: weightDecay), value, g) }
+        if case .gradient = source {} else { V._store(g, gradient + e, upTo: left) }
+        if maximize { g = g * V(repeating: -1) }
+        if weightDecay != 0 { g = V._fma(V(repeating: weightDecay), value, g) }
         if let momentumBuffer {
             var buffer = g
             if !isFirst {
-                buffer = T.load(momentumBuffer + e, upTo: left) * T.Vector(repeating: momentum)
-                buffer = T._fma(T.Vector(repeating: gradientShare), g, buffer)
+                buffer = V._load(momentumBuffer + e, upTo: left) * V(repeating: momentum)
+                buffer = V._fma(V(repeating: gradientShare), g, buffer)
             }
-            T.store(buffer, momentumBuffer + e, upTo: left)
-            if nesterov { g = T._fma(T.Vector(repeating: momentum), buffer, g) } else { g = buffer }
+            V._store(buffer, momentumBuffer + e, upTo: left)
+            if nesterov { g = V._fma(V(repeating: momentum), buffer, g) } else { g = buffer }
         }
-        T.store(T._fma(T.Vector(repeating: -learningRate), g, value), parameter + e, upTo: left)
+        V._store(V._fma(V(repeating: -learningRate), g, value), parameter + e, upTo: left)
     }
 }
 
@@ -100,11 +100,19 @@ public struct Accumulation<T: KernelScalar>: BitwiseCopyable {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    func run() {
-        switch direction {
-        case .add(let from, let to): for e in 0..<count { to[e] += from[e] }
-        case .widen(let from, let to): for e in 0..<count { to[e] += Double(from[e]) }
-        case .narrow(let from, let to): for e in 0..<count { to[e] += T(from[e]) }
+    func run<V: KernelVector<T>>(_ vector: V.Type) {
+        var e = 0
+        while e < count {
+            let left = count &- e
+            switch direction {
+            case .add(let from, let to):
+                V._store(V._load(to + e, upTo: left) + V._load(from + e, upTo: left), to + e, upTo: left)
+            case .widen(let from, let to):
+                V._add(V._load(from + e, upTo: left), to: to + e, left)
+            case .narrow(let from, let to):
+                V._store(V._load(to + e, upTo: left) + V._narrow(from + e, left), to + e, upTo: left)
+            }
+            e &+= V._lanes
         }
     }
 }

@@ -19,9 +19,7 @@ typedef int64_t pente_int8 __attribute__((ext_vector_type(8)));
 
 #define PENTE_INLINE static inline __attribute__((always_inline, unused))
 
-/* a b + c, each lane rounded once: an instruction; without it a call for each lane. */
-#if defined(__FMA__) || !defined(__x86_64__)
-
+/* a b + c, each lane rounded once: an instruction, where there is one. */
 PENTE_INLINE pente_float16 pente_fma_float16(pente_float16 a, pente_float16 b, pente_float16 c) {
     return __builtin_elementwise_fma(a, b, c);
 }
@@ -29,36 +27,6 @@ PENTE_INLINE pente_float16 pente_fma_float16(pente_float16 a, pente_float16 b, p
 PENTE_INLINE pente_double8 pente_fma_double8(pente_double8 a, pente_double8 b, pente_double8 c) {
     return __builtin_elementwise_fma(a, b, c);
 }
-
-#else
-
-/* Small matters more than fast here: code in one place, around whose call nothing has to be saved. */
-#define PENTE_CALLED static __attribute__((noinline, unused, preserve_all))
-
-/* Elements of 4 bytes, or halves of 8, of whatever type. */
-typedef int32_t __attribute__((may_alias)) pente_word;
-
-PENTE_CALLED void pente_fma_floats(const float *a, const float *b, float *c) {
-#pragma clang loop unroll(disable)
-    for (int lane = 0; lane < 16; lane++) c[lane] = __builtin_fmaf(a[lane], b[lane], c[lane]);
-}
-
-PENTE_CALLED void pente_fma_doubles(const double *a, const double *b, double *c) {
-#pragma clang loop unroll(disable)
-    for (int lane = 0; lane < 8; lane++) c[lane] = __builtin_fma(a[lane], b[lane], c[lane]);
-}
-
-PENTE_INLINE pente_float16 pente_fma_float16(pente_float16 a, pente_float16 b, pente_float16 c) {
-    pente_fma_floats((const float *)&a, (const float *)&b, (float *)&c);
-    return c;
-}
-
-PENTE_INLINE pente_double8 pente_fma_double8(pente_double8 a, pente_double8 b, pente_double8 c) {
-    pente_fma_doubles((const double *)&a, (const double *)&b, (double *)&c);
-    return c;
-}
-
-#endif
 
 /* a in each lane where x > 0, else b. */
 PENTE_INLINE pente_float16 pente_choose_float16(pente_float16 x, pente_float16 a, pente_float16 b) {
@@ -242,28 +210,24 @@ PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t 
 
 #else
 
-PENTE_CALLED void pente_copy(const pente_word *from, pente_word *to, int64_t count) {
-    for (int64_t i = 0; i < count; i++) to[i] = from[i];
-}
-
 PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) {
     pente_float16 vector = 0;
-    pente_copy((const pente_word *)from, (pente_word *)&vector, count);
+    for (int64_t i = 0; i < count; i++) vector[i] = from[i];
     return vector;
 }
 
 PENTE_INLINE void pente_store_float16(pente_float16 vector, float *to, int64_t count) {
-    pente_copy((const pente_word *)&vector, (pente_word *)to, count);
+    for (int64_t i = 0; i < count; i++) to[i] = vector[i];
 }
 
 PENTE_INLINE pente_double8 pente_load_double8(const double *from, int64_t count) {
     pente_double8 vector = 0;
-    pente_copy((const pente_word *)from, (pente_word *)&vector, 2 * count);
+    for (int64_t i = 0; i < count; i++) vector[i] = from[i];
     return vector;
 }
 
 PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t count) {
-    pente_copy((const pente_word *)&vector, (pente_word *)to, 2 * count);
+    for (int64_t i = 0; i < count; i++) to[i] = vector[i];
 }
 
 #endif
