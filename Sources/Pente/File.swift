@@ -150,12 +150,12 @@ extension PenteError {
     static func file(_ path: UnsafePointer<CChar>) -> PenteError {
         let number = pente_errno()
         if number == ENOMEM { return .outOfMemory }
-        return PenteError(.fileError, "\(shown(path)): \(String(cString: strerror(number)))", systemError: number)
+        return PenteError(.fileError, "\(shown(path)): \(shown(strerror(number)))", systemError: number)
     }
 
     /// For a message, of which no more is seen.
     @inline(never)
     static func shown(_ path: UnsafePointer<CChar>) -> String {
-        String(decoding: UnsafeRawBufferPointer(start: path, count: strnlen(path, 200)), as: UTF8.self)
+        String(characters: path, upTo: 200)
     }
 }

@@ -276,7 +276,7 @@ struct JSONString: BitwiseCopyable {
         var bytes = bytes
         var text: [UInt8] = []
         while text.count < count, let byte = bytes.next() { text.append(byte) }
-        return String(decoding: text, as: UTF8.self)
+        return text.withUnsafeBufferPointer { String(bytes: $0) }
     }
 
     /// The character of the escape that the bytes begin with, and the escape's length; nil if it is none.
@@ -337,7 +337,7 @@ package struct JSONWriter: ~Copyable {
 
     @inline(never)
     private mutating func append(_ byte: UInt8) {
-        if isFull { return }
+        if isFull || !isComplete { return }
         if count == memory.count {
             do throws(PenteError) {
                 let larger = try Buffer<UInt8>(count: max(512, 2 * count), isZeroed: false)
@@ -353,9 +353,15 @@ package struct JSONWriter: ~Copyable {
     }
 
     /// As it stands; numbers come out as JSON has them.
-    @inline(never)
+    @inline(never) @_disfavoredOverload
     mutating func raw(_ text: Message) {
-        text.text.withBytes { for byte in $0 { append(byte) } }
+        for byte in text.bytes { append(byte) }
+    }
+
+    /// Without a message, which takes memory.
+    @inline(never)
+    mutating func raw(_ text: StaticString) {
+        for i in 0..<text.utf8CodeUnitCount { append(text.utf8Start[i]) }
     }
 
     @inline(never)

@@ -297,7 +297,8 @@ extension String {
         _ body: (UnsafePointer<CChar>) throws(PenteError) -> Result
     ) throws(PenteError) -> Result {
         if withBytes({ $0.contains(0) }) { throw PenteError(.invalidArgument, "path has a NUL in it") }
-        var bytes = utf8CString
+        var bytes = withBytes { $0.map { CChar(bitPattern: $0) } }
+        bytes.append(0)
         return try bytes.withUnsafeMutableBufferPointer { (bytes) throws(PenteError) in try body(bytes.baseAddress!) }
     }
 }

@@ -72,37 +72,70 @@ package func requireNotNegative(_ value: Double, _ name: StaticString) throws(Pe
 /// The text of an error. A string interpolation like any other, but of few pieces, none of which is inlined: there
 /// are many messages, and the library is to stay small.
 package struct Message: ExpressibleByStringInterpolation {
-    package let text: String
+    /// Text in UTF-8. What appends to a string has 10 KB for strings that are not.
+    package let bytes: [UInt8]
+
+    package var text: String { String(validBytes: bytes) }
 
     @inline(__always)
     package init(stringLiteral value: StaticString) { self.init(value.utf8Start) }
 
     @inline(never)
-    private init(_ characters: UnsafePointer<UInt8>) { text = String(cString: characters) }
+    private init(_ characters: UnsafePointer<UInt8>) {
+        var text = StringInterpolation()
+        text.append(characters)
+        bytes = text.bytes
+    }
 
-    package init(stringInterpolation interpolation: StringInterpolation) { text = interpolation.text }
+    package init(stringInterpolation interpolation: StringInterpolation) { bytes = interpolation.bytes }
 
     package struct StringInterpolation: StringInterpolationProtocol {
-        fileprivate var text = ""
+        fileprivate var bytes: [UInt8] = []
+
+        /// With room for most texts at once: reserves give nothing back before all is free.
+        @inline(never)
+        fileprivate init() { bytes.reserveCapacity(64) }
 
         @inline(__always)
-        package init(literalCapacity: Int, interpolationCount: Int) {}
+        package init(literalCapacity: Int, interpolationCount: Int) { self.init() }
 
         @inline(__always)
         package mutating func appendLiteral(_ literal: StaticString) { append(literal.utf8Start) }
 
         /// A pointer is the least that a call can be given: a string of Swift's is two long constants.
         @inline(never)
-        private mutating func append(_ characters: UnsafePointer<UInt8>) { text += String(cString: characters) }
+        package mutating func append(_ characters: UnsafePointer<UInt8>) {
+            var next = characters
+            while next.pointee != 0 {
+                bytes.append(next.pointee)
+                next += 1
+            }
+        }
+
+        private mutating func append(_ characters: UnsafePointer<CChar>) {
+            append(UnsafeRawPointer(characters).assumingMemoryBound(to: UInt8.self))
+        }
 
         @inline(never)
-        package mutating func appendInterpolation(_ string: String) { text += string }
+        private mutating func append(_ text: UnsafeBufferPointer<UInt8>) {
+            for byte in text { bytes.append(byte) }
+        }
 
-        package mutating func appendInterpolation(_ message: Message) { appendInterpolation(message.text) }
+        @inline(never)
+        package mutating func appendInterpolation(_ string: String) { string.withBytes { append($0) } }
+
+        package mutating func appendInterpolation(_ message: Message) {
+            message.bytes.withUnsafeBufferPointer { append($0) }
+        }
         package mutating func appendInterpolation(_ string: StaticString) { appendLiteral(string) }
 
         @inline(never)
-        package mutating func appendInterpolation(_ number: Int) { text += number.description }
+        package mutating func appendInterpolation(_ number: Int) {
+            if number < 0 { bytes.append(UInt8(ascii: "-")) }
+            let magnitude = number.magnitude
+            if magnitude > 9 { appendInterpolation(Int(magnitude / 10)) }
+            bytes.append(UInt8(ascii: "0") + UInt8(magnitude % 10))
+        }
 
         package mutating func appendInterpolation(_ number: Int64) { appendInterpolation(Int(number)) }
         package mutating func appendInterpolation(_ number: Int32) { appendInterpolation(Int(number)) }
@@ -110,9 +143,9 @@ package struct Message: ExpressibleByStringInterpolation {
         /// In as few digits as read back as the same number.
         @inline(never)
         package mutating func appendInterpolation(_ number: Double) {
-            text += withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { buffer in
+            withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { buffer in
                 pente_format_double(number, buffer.baseAddress!, 32)
-                return String(cString: buffer.baseAddress!)
+                append(buffer.baseAddress!)
             }
         }
 

@@ -77,7 +77,7 @@ final class CallbackLayer<Element: Scalar>: _UserLayer<Element> {
         if status == 0 { return }
         // If Pente refused what the callback asked of it, its words say more than ours.
         let cause: Message =
-            failureCount() == failures ? "" : ": \(String(cString: pente_last_error()))"
+            failureCount() == failures ? "" : ": \(String(characters: pente_last_error(), upTo: .max))"
         throw PenteError(
             PenteError.Code(rawValue: status), "the layer's \(name) callback returned \(status)\(cause)")
     }

@@ -30,10 +30,8 @@ private func withContext<Result>(
 }
 
 func text(_ name: UnsafePointer<CChar>?) throws(PenteError) -> String {
-    let name = try require(name, "name")
     // A longer one is no parameter's.
-    let bytes = UnsafeRawBufferPointer(start: name, count: strnlen(name, 1024))
-    return String(decoding: bytes, as: UTF8.self)
+    String(characters: try require(name, "name"), upTo: 1024)
 }
 
 @_cdecl("pente_layer_free") @implementation
@@ -62,7 +60,7 @@ public func pente_layer_parameter_name(
         try withLayer(layer, .read) { (layer) throws(PenteError) in
             let text = try layer.parameterName(index)
             let buffer = try require(name, "name")
-            let length = text.utf8.count
+            let length = text.withBytes { $0.count }
             // A size_t above Int.max, as which it is imported, comes out negative.
             if capacity >= 0 && capacity <= length {
                 throw PenteError(.invalidArgument, "capacity is \(capacity), but the name takes \(length + 1) bytes")

@@ -211,10 +211,9 @@ final class TypedLayer<Element: Scalar>: LayerResource {
 
     private func parameter(_ name: String) throws(PenteError) -> Parameter<Element> {
         if let parameter = layer.parameter(named: name) { return parameter }
-        var names = ""
-        for parameter in layer.parameters.prefix(8) { names += (names.isEmpty ? "" : ", ") + parameter.name }
-        if layer.parameters.count > 8 { names += ", ..." }
-        if names.isEmpty { names = "none" }
+        var names: Message = layer.parameters.isEmpty ? "none" : "\(layer.parameters[0].name)"
+        for parameter in layer.parameters.prefix(8).dropFirst() { names = "\(names), \(parameter.name)" }
+        if layer.parameters.count > 8 { names = "\(names), ..." }
         throw PenteError(.invalidArgument, "name is \"\(name)\", but the layer's parameters are \(names)")
     }
 
