@@ -32,33 +32,42 @@ public struct PenteError: Error, Sendable, CustomStringConvertible {
         public static let invalidFile = Code(rawValue: 10)
     }
 
-    public let code: Code
+    public var code: Code { contents.code }
     /// Names the argument, what it was and what was expected.
-    public let message: String
+    public var message: String { contents.message }
     /// The system's errno, of a `.fileError`; else 0.
-    public let systemError: Int32
+    public var systemError: Int32 { contents.systemError }
+
+    /// One word to pass on, in each of the many places that do.
+    private final class Contents: Sendable {
+        let code: Code
+        let message: String
+        let systemError: Int32
+
+        init(_ code: Code, _ message: String, _ systemError: Int32) {
+            self.code = code
+            self.message = message
+            self.systemError = systemError
+        }
+    }
+
+    private let contents: Contents
 
     @inline(never)
     package init(_ code: Code, _ message: Message) { self.init(code, message, systemError: 0) }
 
     @inline(never)
     package init(_ code: Code, _ message: Message, systemError: Int32) {
-        self.code = code
-        self.message = message.text
-        self.systemError = systemError
+        contents = Contents(code, message.text, systemError)
     }
 
     /// An error of your own, for a `CustomLayer` to throw.
-    public init(code: Code, message: String) {
-        self.code = code
-        self.message = message
-        systemError = 0
-    }
+    public init(code: Code, message: String) { contents = Contents(code, message, 0) }
 
     public var description: String { message }
 
     package static var outOfMemory: PenteError {
-        @inline(never) get { PenteError(.outOfMemory, "out of memory") }
+        @inline(never) get { PenteError(code: .outOfMemory, message: "out of memory") }
     }
 }
 
