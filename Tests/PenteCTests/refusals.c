@@ -259,6 +259,11 @@ static int attempt_numbers(world *w, const function *f, const value *a, int i) {
     case COUNT_OF_LAYERS:
         for (size_t k = 0; k < 3; k++) complaints += attempt_value(w, f, a, i, (value){.i = sizes[k]}, BAD_ARGUMENT);
         break;
+    case COUNT_OF_THREADS:
+        for (size_t k = 0; k < COUNT(sizes); k++) {
+            complaints += attempt_value(w, f, a, i, (value){.i = sizes[k]}, BAD_ARGUMENT);
+        }
+        break;
     case INDEX:
         for (size_t k = 0; k < COUNT(indices); k++) {
             complaints += attempt_value(w, f, a, i, (value){.i = indices[k]}, BAD_ARGUMENT);

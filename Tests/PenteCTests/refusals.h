@@ -40,6 +40,7 @@ typedef enum kind {
     PATH,
     SIZE,
     COUNT_OF_LAYERS,
+    COUNT_OF_THREADS,
     INDEX,
     CAPACITY,
     LR,

@@ -56,6 +56,7 @@ CALL(trainer_free, a[0].p)
 CALL(trainer_step, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p)
 CALL(trainer_fit, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p)
 CALL(gradcheck, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p)
+CALL(threads_set, a[0].i)
 
 /* ---- The functions and their arguments ---- */
 
@@ -137,10 +138,11 @@ static const function functions[] = {
     FUNCTION(gradcheck, {"layer", LAYER, true, false, WORLD(layer64)}, HANDLE_OR_NULL("mse", MSE),
              MATRIX_AT("x", x64), MATRIX_OR_NULL("target", target64), OPTIONS(GRADCHECK_OPTIONS, gradcheck_options),
              STRUCT("report", GRADCHECK_REPORT, gradcheck_report)),
+    FUNCTION(threads_set, NUMBER("count", COUNT_OF_THREADS, 1)),
 };
 
 /* The functions that cannot fail; test_static_strings has them. */
-static const char *const infallible[] = {"pente_last_error", "pente_status_name", "pente_version"};
+static const char *const infallible[] = {"pente_last_error", "pente_status_name", "pente_threads_get", "pente_version"};
 
 /* ---- One function's test ---- */
 

@@ -1,11 +1,9 @@
 /* Pente's tasks: step (a trainer's), gradx (the calls that a step stands for, with the gradient of x), forward, fit (an
  * epoch of shuffled mini-batches) and steps (as many, on the rows in order). */
-#define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "worker.h"
 
 #include <pente.h>
 
-#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,22 +28,13 @@ static void check(pente_status status) {
     exit(1);
 }
 
-/* The library's own threads, once it has them: how many there are now. */
-static int set_threads(int threads) {
-    pente_status (*set)(int64_t);
-    void *symbol = dlsym(RTLD_DEFAULT, "pente_set_num_threads");
-    if (symbol == NULL) return 1;
-    memcpy(&set, &symbol, sizeof set);
-    check(set(threads));
-    return threads;
-}
-
 int worker_start(int threads, int argc, char **argv) {
     (void)argc, (void)argv;
     int32_t version = pente_version();
     snprintf(worker_version, sizeof worker_version, "Pente %d.%d.%d", version / 10000, version / 100 % 100,
              version % 100);
-    return set_threads(threads);
+    check(pente_threads_set(threads));
+    return threads;
 }
 
 static void call_step(void) { check(pente_trainer_step(model.trainer, &model.x, &model.y, NULL, &model.loss)); }

@@ -11,10 +11,7 @@ def start(threads):
     global pente
     import pente
 
-    if hasattr(pente, "set_num_threads"):  # the library's own threads, once it has them
-        pente.set_num_threads(threads)
-    else:
-        threads = 1
+    pente.set_num_threads(threads)
     return f"Pente {pente.__version__}", threads
 
 

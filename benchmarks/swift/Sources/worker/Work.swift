@@ -6,9 +6,6 @@ struct Work {
     let check: (() throws -> Double)?
 }
 
-/// The library's own threads, once it has them: how many there are now.
-func setThreads(_ threads: Int) -> Int { 1 }
-
 func makeWork<Element: Scalar>(_ job: Job, _: Element.Type) throws -> Work {
     let (n, p) = (job.widths[0], job.widths[job.widths.count - 1])
     let x: Matrix<Element> = try pattern(job.q, job.stride, phase: 0).columns(0..<n)

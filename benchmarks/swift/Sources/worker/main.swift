@@ -1,13 +1,15 @@
 // Pente from Swift. The protocol is worker.c's; see benchmarks/README.md.
 
 import Foundation
+import Pente
 
 func say(_ text: String) {
     print(text)
     fflush(nil)
 }
 
-let threads = setThreads(CommandLine.arguments.count > 1 ? Int(CommandLine.arguments[1]) ?? 1 : 1)
+let threads = CommandLine.arguments.count > 1 ? Int(CommandLine.arguments[1]) ?? 1 : 1
+try Threads.setCount(threads)
 var worker = Worker()
 say("ready \(threads) Pente's Swift package")
 while let line = readLine() {
