@@ -218,7 +218,8 @@ struct ParallelPlan {
         stepRows = min(layer.rowsPerStep, groupRows)
         groupCount = (examples.count - 1) / groupRows + 1
         threads = min(most, groupCount)
-        logs = min(groupCount, fitting == 0 ? threads : 2 * threads)
+        // A thread that has to wait for its processor should keep nobody: up to a megabyte of logs.
+        logs = min(groupCount, fitting == 0 ? threads : max(2 * threads, 4 * fitting / groupBlocks))
         perLog = Self.aligned(groupBlocks * perBlock)
 
         workspace = Self.aligned(layer.scratchCount(rows: blockRows))
