@@ -1,5 +1,13 @@
 import PenteSystem
 
+extension UnsafeMutablePointer where Pointee: BitwiseCopyable {
+    /// What `update(from:count:)` does, in Embedded Swift with a call for each element.
+    @inline(__always)
+    package func copy(_ source: UnsafePointer<Pointee>, count: Int) {
+        memcpy(self, source, count &* MemoryLayout<Pointee>.stride)
+    }
+}
+
 /// Memory for a number of elements, aligned to a cache line, whose allocation may fail without harm.
 @usableFromInline
 package struct Buffer<Element: BitwiseCopyable>: ~Copyable {

@@ -110,7 +110,7 @@ private struct TemporaryFile: ~Copyable {
     init(beside target: UnsafePointer<CChar>, _ path: UnsafePointer<CChar>) throws(PenteError) {
         let directory = strrchr(target, 0x2f).map { UnsafePointer($0) + 1 - target } ?? 0
         let name = try Buffer<CChar>(count: directory + 32)
-        name.base.update(from: target, count: directory)
+        name.base.copy(target, count: directory)
         var descriptor: Int32
         repeat {
             var number: UInt64 = 0

@@ -341,7 +341,7 @@ package struct JSONWriter: ~Copyable {
         if count == memory.count {
             do throws(PenteError) {
                 let larger = try Buffer<UInt8>(count: max(512, 2 * count), isZeroed: false)
-                larger.base.update(from: memory.base, count: count)
+                larger.base.copy(memory.base, count: count)
                 memory = larger
             } catch {
                 isComplete = false

@@ -1,4 +1,5 @@
 import PenteKernels
+import PenteSystem
 
 /// One of a layer's parameters, by name, with its gradient. A chain knows its layers' parameters under longer names:
 /// they are the same numbers in the same memory.
@@ -29,7 +30,7 @@ public final class Parameter<Element: Scalar> {
         try requireRank(rank, rows: value.rows, name)
         let memory = try Self.makeMemory(value.rows, value.columns)
         self.init(memory, name: name, rows: value.rows, columns: value.columns, rank: rank, isTrained: true)
-        values.update(from: value.elements, count: count)
+        values.copy(value.elements, count: count)
     }
 
     // Embedded Swift loses an object whose initializer throws: here, as in `Linear`, `SGD` and `Trainer`, what can fail
@@ -77,10 +78,10 @@ public final class Parameter<Element: Scalar> {
         guard value.rows == rows, value.columns == columns else {
             throw PenteError(.shapeMismatch, "value is \(value.rows, value.columns), but \(name) is \(rows, columns)")
         }
-        values.update(from: value.elements, count: count)
+        values.copy(value.elements, count: count)
     }
 
-    package func zeroGradients() { gradients.update(repeating: 0, count: count) }
+    package func zeroGradients() { memset(gradients, 0, count &* MemoryLayout<Element>.size) }
 
     package func fillUniform(bound: Double, from generator: inout MersenneTwister) {
         for e in 0..<count { values[e] = generator.uniform(bound: bound, as: Element.self) }

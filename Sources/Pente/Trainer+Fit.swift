@@ -280,16 +280,30 @@ private struct Batches<Element: Scalar>: ~Copyable {
         defer { first += count }
         if order.isEmpty { return examples.rows(first, count) }
         let rows = order.base + first
+        prefetch(rows + count, min(size, examples.count - first - count))
         var base = gathered.base
         func gather(_ view: MatrixView<Element>) -> MatrixView<Element> {
             let start = base
             for i in 0..<count {
-                base.update(from: view.rows(rows[i], 1).base, count: view.columns)
+                base.copy(view.rows(rows[i], 1).base, count: view.columns)
                 base += view.columns
             }
             return MatrixView(start, rows: count, columns: view.columns)
         }
         return Examples(x: gather(examples.x), y: gather(examples.y), sampleWeight: examples.sampleWeight.map(gather))
+    }
+}
+
+extension Batches {
+    /// The next batch's rows, from all over the memory, are on their way while this one is at work.
+    private func prefetch(_ rows: UnsafePointer<Int>, _ count: Int) {
+        for i in 0..<count {
+            let row = UnsafeRawPointer(examples.x.base + rows[i] &* examples.x.rowStride)
+            for byte in stride(from: 0, to: min(examples.x.columns &* MemoryLayout<Element>.size, 1024), by: 64) {
+                pente_prefetch_line(row + byte)
+            }
+            pente_prefetch_line(examples.y.base + rows[i] &* examples.y.rowStride)
+        }
     }
 }
 
@@ -310,11 +324,11 @@ private struct Snapshot<Element: Scalar>: ~Copyable {
     }
 
     func save() {
-        transfer { live, kept, count in kept.update(from: live, count: count) }
+        transfer { live, kept, count in kept.copy(live, count: count) }
     }
 
     func restore() {
-        transfer { live, kept, count in live.update(from: kept, count: count) }
+        transfer { live, kept, count in live.copy(kept, count: count) }
         guard isWhole else { return }
         for (state, hasStepped) in zip(states, hasStepped) { state.hasStepped = hasStepped }
     }

@@ -107,7 +107,7 @@ private struct Losses: ~Copyable {
     mutating func append(_ training: Double, _ validation: Double) throws(PenteError) {
         if 2 * count == values.count {
             let larger = try Buffer<Double>(count: max(64, 2 * values.count))
-            larger.base.update(from: values.base, count: values.count)
+            larger.base.copy(values.base, count: values.count)
             values = larger
         }
         values.base[2 * count] = training

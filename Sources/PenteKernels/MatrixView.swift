@@ -59,7 +59,10 @@ public struct MutableMatrixView<Scalar: KernelScalar>: BitwiseCopyable {
     /// Copies the elements of a matrix of the same shape.
     @inlinable
     public func copy(_ source: MatrixView<Scalar>) {
-        for i in 0..<rows { rows(i, 1).base.update(from: source.rows(i, 1).base, count: columns) }
+        for i in 0..<rows {
+            UnsafeMutableRawPointer(rows(i, 1).base).copyMemory(
+                from: source.rows(i, 1).base, byteCount: columns &* MemoryLayout<Scalar>.size)
+        }
     }
 
     @inlinable @inline(__always)

@@ -39,7 +39,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
             var sums = WideSums()
             var e = first
             while e < end {
-                element(e, min(end &- e, V._lanes), vector) { V._addSquares($0, weight: $1, to: &sums, e &- first) }
+                element(e, min(end &- e, V._lanes), vector, &sums, e &- first)
                 e &+= V._lanes
             }
             if let sum = total {
@@ -52,12 +52,14 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
 
     /// The elements `e ..< e + count` in row-major order, at most a vector's.
     @_alwaysEmitIntoClient @_transparent
-    func element<V: KernelVector<T>>(_ e: Int, _ count: Int, _ vector: V.Type, _ addSquares: (V, V?) -> Void) {
+    func element<V: KernelVector<T>>(
+        _ e: Int, _ count: Int, _ vector: V.Type, _ sums: inout WideSums, _ lane: Int
+    ) {
         let columns = prediction.columns
         let difference = V._load(prediction, e, count, columns) - V._load(target, e, count, columns)
         var weight: V?
         if let sampleWeight { weight = V._load(sampleWeight, e, count, columns) }
-        if total != nil { addSquares(difference, weight) }
+        if total != nil { V._addSquares(difference, weight: weight, to: &sums, lane) }
         if let squares {
             var square = difference * difference
             if let weight { square = square * weight }

@@ -67,6 +67,11 @@ static inline __attribute__((always_inline)) int pente_processor_level(void) {
     return known;
 }
 
+/* Any address will do. */
+static inline void pente_prefetch_line(const void *address) {
+    __builtin_prefetch(address);
+}
+
 static inline double pente_monotonic_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
