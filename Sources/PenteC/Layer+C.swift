@@ -2,16 +2,17 @@ import CPente
 import PenteSystem
 
 /// Runs `body` with the layer of a handle.
-@inline(__always)
+@inline(never)
 func withLayer<Result>(
-    _ handle: OpaquePointer?, _ access: Access, _ body: (LayerResource) throws(PenteError) -> Result
+    _ handle: OpaquePointer?, _ access: Access, _ name: String = "layer",
+    _ body: (LayerResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {
-    try withLayer(handle, access, "layer", body)
+    try withLayerOfStep(handle, access, name, body)
 }
 
 @inline(__always)
-func withLayer<Result>(
-    _ handle: OpaquePointer?, _ access: Access, _ name: @autoclosure () -> String,
+private func withLayerOfStep<Result>(
+    _ handle: OpaquePointer?, _ access: Access, _ name: @autoclosure () -> String = "layer",
     _ body: (LayerResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {
     try HandleTable.with(handle, .layer, access, name()) { (resource) throws(PenteError) in
@@ -135,8 +136,8 @@ public func pente_layer_gradient_view(
 
 @_cdecl("pente_layer_zero_gradients") @implementation
 public func pente_layer_zero_gradients(_ layer: OpaquePointer!) -> pente_status {
-    status("pente_layer_zero_gradients") { () throws(PenteError) in
-        try withLayer(layer, .write) { layer in layer.zeroGradients() }
+    statusOfStep("pente_layer_zero_gradients") { () throws(PenteError) in
+        try withLayerOfStep(layer, .write) { layer in layer.zeroGradients() }
     }
 }
 
@@ -168,8 +169,8 @@ public func pente_layer_forward(
     _ layer: OpaquePointer!, _ context: OpaquePointer!, _ x: UnsafePointer<pente_matrix>!,
     _ y: UnsafePointer<pente_matrix>!
 ) -> pente_status {
-    status("pente_layer_forward") { () throws(PenteError) in
-        try withLayer(layer, .read) { (layer) throws(PenteError) in
+    statusOfStep("pente_layer_forward") { () throws(PenteError) in
+        try withLayerOfStep(layer, .read) { (layer) throws(PenteError) in
             if context == nil { return try layer.forward(nil, x, y) }
             try withContext(context) { (context) throws(PenteError) in try layer.forward(context, x, y) }
         }
@@ -181,8 +182,8 @@ public func pente_layer_backward(
     _ layer: OpaquePointer!, _ context: OpaquePointer!, _ grad_output: UnsafePointer<pente_matrix>!,
     _ grad_input: UnsafePointer<pente_matrix>!
 ) -> pente_status {
-    status("pente_layer_backward") { () throws(PenteError) in
-        try withLayer(layer, .write) { (layer) throws(PenteError) in
+    statusOfStep("pente_layer_backward") { () throws(PenteError) in
+        try withLayerOfStep(layer, .write) { (layer) throws(PenteError) in
             try withContext(context) { (context) throws(PenteError) in
                 try layer.backward(context, grad_output, grad_input)
             }

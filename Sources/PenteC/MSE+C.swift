@@ -7,8 +7,15 @@ final class MSEResource: Resource {
     init(_ mse: MSE) { self.mse = mse }
 }
 
-@inline(__always)
+@inline(never)
 func withMSE<Result>(
+    _ handle: OpaquePointer?, _ body: (MSE) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    try withMSEOfStep(handle, body)
+}
+
+@inline(__always)
+private func withMSEOfStep<Result>(
     _ handle: OpaquePointer?, _ body: (MSE) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {
     try HandleTable.with(handle, .mse, .read, "mse") { (resource) throws(PenteError) in
@@ -105,8 +112,8 @@ public func pente_mse_forward(
     _ mse: OpaquePointer!, _ prediction: UnsafePointer<pente_matrix>!, _ target: UnsafePointer<pente_matrix>!,
     _ sample_weight: UnsafePointer<pente_matrix>!, _ loss: UnsafeMutablePointer<Double>!
 ) -> pente_status {
-    status("pente_mse_forward") { () throws(PenteError) in
-        try withMSE(mse) { (mse) throws(PenteError) in
+    statusOfStep("pente_mse_forward") { () throws(PenteError) in
+        try withMSEOfStep(mse) { (mse) throws(PenteError) in
             try mse.requireReduced()
             let loss = try require(loss, "loss")
             let matrices = LossMatrices(prediction: prediction, target: target, sampleWeight: sample_weight)
@@ -122,8 +129,8 @@ public func pente_mse_forward_elements(
     _ mse: OpaquePointer!, _ prediction: UnsafePointer<pente_matrix>!, _ target: UnsafePointer<pente_matrix>!,
     _ sample_weight: UnsafePointer<pente_matrix>!, _ squares: UnsafePointer<pente_matrix>!
 ) -> pente_status {
-    status("pente_mse_forward_elements") { () throws(PenteError) in
-        try withMSE(mse) { (mse) throws(PenteError) in
+    statusOfStep("pente_mse_forward_elements") { () throws(PenteError) in
+        try withMSEOfStep(mse) { (mse) throws(PenteError) in
             let matrices = LossMatrices(prediction: prediction, target: target, sampleWeight: sample_weight)
             if try matrices.isFloat32 {
                 try elements(mse, matrices, squares, of: Float.self)
@@ -140,8 +147,8 @@ public func pente_mse_backward(
     _ sample_weight: UnsafePointer<pente_matrix>!, _ grad_output: UnsafePointer<pente_matrix>!,
     _ grad_prediction: UnsafePointer<pente_matrix>!, _ grad_target: UnsafePointer<pente_matrix>!
 ) -> pente_status {
-    status("pente_mse_backward") { () throws(PenteError) in
-        try withMSE(mse) { (mse) throws(PenteError) in
+    statusOfStep("pente_mse_backward") { () throws(PenteError) in
+        try withMSEOfStep(mse) { (mse) throws(PenteError) in
             let matrices = LossMatrices(prediction: prediction, target: target, sampleWeight: sample_weight)
             if try matrices.isFloat32 {
                 try backward(mse, matrices, grad_output, grad_prediction, grad_target, of: Float.self)

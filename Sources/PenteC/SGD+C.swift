@@ -89,8 +89,15 @@ extension SGDOptions {
     }
 }
 
-@inline(__always)
+@inline(never)
 func withSGD<Result>(
+    _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource) throws(PenteError) -> Result
+) throws(PenteError) -> Result {
+    try withSGDOfStep(handle, access, body)
+}
+
+@inline(__always)
+private func withSGDOfStep<Result>(
     _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource) throws(PenteError) -> Result
 ) throws(PenteError) -> Result {
     try HandleTable.with(handle, .sgd, access, "sgd") { (resource) throws(PenteError) in
@@ -186,8 +193,8 @@ public func pente_sgd_set_lr(_ sgd: OpaquePointer!, _ group: Int64, _ lr: Double
 
 @_cdecl("pente_sgd_step") @implementation
 public func pente_sgd_step(_ sgd: OpaquePointer!) -> pente_status {
-    status("pente_sgd_step") { () throws(PenteError) in
-        try withSGD(sgd, .write) { (sgd) throws(PenteError) in
+    statusOfStep("pente_sgd_step") { () throws(PenteError) in
+        try withSGDOfStep(sgd, .write) { (sgd) throws(PenteError) in
             try sgd.withLayers { () throws(PenteError) in try sgd.step() }
         }
     }
@@ -195,8 +202,8 @@ public func pente_sgd_step(_ sgd: OpaquePointer!) -> pente_status {
 
 @_cdecl("pente_sgd_zero_gradients") @implementation
 public func pente_sgd_zero_gradients(_ sgd: OpaquePointer!) -> pente_status {
-    status("pente_sgd_zero_gradients") { () throws(PenteError) in
-        try withSGD(sgd, .read) { (sgd) throws(PenteError) in
+    statusOfStep("pente_sgd_zero_gradients") { () throws(PenteError) in
+        try withSGDOfStep(sgd, .read) { (sgd) throws(PenteError) in
             try sgd.withLayers { () throws(PenteError) in sgd.zeroGradients() }
         }
     }

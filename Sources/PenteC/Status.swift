@@ -32,8 +32,16 @@ public func pente_last_error() -> UnsafePointer<CChar>! { UnsafePointer(pente_me
 
 /// Runs the body of a C function: a thrown error becomes the thread's message and the status. What allocates is refused
 /// before it begins if there is no memory.
-@inline(__always)
+@inline(never)
 func status(_ function: StaticString, allocates: Bool = true, _ body: () throws(PenteError) -> Void) -> pente_status {
+    statusOfStep(function, allocates: allocates, body)
+}
+
+/// The same for what a step calls: inlined there. So are the functions beside others that are called alike.
+@inline(__always)
+func statusOfStep(
+    _ function: StaticString, allocates: Bool = true, _ body: () throws(PenteError) -> Void
+) -> pente_status {
     do throws(PenteError) {
         if allocates { try Reserve.requireUntouched() }
         try body()

@@ -234,7 +234,7 @@ public func pente_trainer_step(
     _ trainer: OpaquePointer!, _ x: UnsafePointer<pente_matrix>!, _ y: UnsafePointer<pente_matrix>!,
     _ sample_weight: UnsafePointer<pente_matrix>!, _ loss: UnsafeMutablePointer<Double>!
 ) -> pente_status {
-    status("pente_trainer_step") { () throws(PenteError) in
+    statusOfStep("pente_trainer_step") { () throws(PenteError) in
         try withTrainer(trainer) { (trainer) throws(PenteError) in
             try trainer.withAll { () throws(PenteError) in
                 let value = try trainer.step(ExampleMatrices(x: x, y: y, sampleWeight: sample_weight))
