@@ -102,12 +102,20 @@ private struct SplitMix: RandomNumberGenerator {
         let transposed = try memory(q, p, 12), scratch = try memory(1, Product<T>.scratchCount(n, p), 13)
         let (xs, w) = (x.view.readOnly, weight.view.readOnly)
         run(Pass(forward: Forward(x: xs, weight: w, bias: bias.view.base, y: y.view)))
+        let wide = KernelTests.Memory(try random(p, n, seed: 14) as Matrix<Double>)
+        let wideBias = KernelTests.Memory(try random(1, p, seed: 15) as Matrix<Double>)
         let products = [
             Product(output: transposed.view, x: xs, weight: w, bias: bias.view.base, scratch: scratch.view.base),
             Product(gradInput: gradInput.view, gradOutput: g, weight: w, scratch: scratch.view.base),
             Product(gradWeight: gradWeight.view, wide: nil, gradOutput: g, x: xs, scratch: scratch.view.base),
         ]
         for product in products { run(Pass(product: product)) }
+        run(
+            Pass(
+                product: Product(
+                    gradWeight: gradWeight.view, wide: wide.view.base, gradOutput: g, x: xs,
+                    scratch: scratch.view.base),
+                columnSums: ColumnSums(gradBias.view.base, wide: wideBias.view.base, gradOutput: g)))
         run(Pass(columnSums: ColumnSums(gradBias.view.base, wide: nil, gradOutput: g)))
         withUnsafeMutablePointer(to: &total) { total in
             var error = SquaredError(
@@ -125,9 +133,8 @@ private struct SplitMix: RandomNumberGenerator {
                 weightDecay: 0.01, nesterov: true, maximize: false)
             withUnsafePointer(to: update) { perform(.update($0)) }
         }
-        return [y, transposed, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + [
-            [total.bitPattern]
-        ]
+        let sums = [wide.bits, wideBias.bits, [total.bitPattern]]
+        return [y, transposed, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + sums
     }
 
     /// Rows that lie one behind another, and not; numbers of any size, and those at the ends of the range.
