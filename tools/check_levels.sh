@@ -8,7 +8,7 @@ test "$(uname -m)" = x86_64 || exit 0
 objdump -d --no-show-raw-insn "$1" | awk '
     /^[0-9a-f]+ <.*>:$/ { name = $2 }
     $2 ~ /^(v[a-z]+|shlx|sarx|shrx|mulx|rorx|andn|bextr|pdep|pext|tzcnt|lzcnt|movbe|blsr|blsi|blsmsk|bzhi)$/ {
-        if (name ~ /performAVX|PenteKernelsAVX/) { kernels++ }
+        if (name ~ /performAVX|PenteKernelsAVX|pente_[a-z0-9_]*_avx(2|512)/) { kernels++ }
         else if ($2 != "verr" && $2 != "verw") { print "check_levels: " $2 " in " name; bad++ }
     }
     END {

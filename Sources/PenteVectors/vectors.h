@@ -248,6 +248,14 @@ PENTE_INLINE void pente_transpose_double8(const double *from, int64_t stride, in
 
 #else
 
+/* Too large to be inlined wherever something is packed: a function of each level, which its symbol names. */
+#if defined(__AVX512F__)
+#define PENTE_LEVEL "avx512"
+#else
+#define PENTE_LEVEL "avx2"
+#endif
+#define PENTE_CALLED static __attribute__((noinline, unused))
+
 #define PENTE_LOW8(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
 #define PENTE_HIGH8(a, b) __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
 #define PENTE_LOW4(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
@@ -257,7 +265,10 @@ PENTE_INLINE void pente_transpose_double8(const double *from, int64_t stride, in
 #define PENTE_LOW1(a, b) __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
 #define PENTE_HIGH1(a, b) __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
 
-PENTE_INLINE void pente_transpose_float16(const float *from, int64_t stride, int64_t lines, int64_t count, float *to) {
+PENTE_CALLED void pente_transpose_float16(const float *from, int64_t stride, int64_t lines, int64_t count, float *to)
+    __asm__("pente_transpose_float16_" PENTE_LEVEL);
+
+void pente_transpose_float16(const float *from, int64_t stride, int64_t lines, int64_t count, float *to) {
     typedef pente_float16 v;
     float edge[256], *out = to;
     int isWhole = lines >= 16 && count >= 16;
@@ -298,7 +309,10 @@ PENTE_INLINE void pente_transpose_float16(const float *from, int64_t stride, int
 #define PENTE_WIDE_LOW1(a, b) __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
 #define PENTE_WIDE_HIGH1(a, b) __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
 
-PENTE_INLINE void pente_transpose_double8(const double *from, int64_t stride, int64_t lines, int64_t count, double *to) {
+PENTE_CALLED void pente_transpose_double8(const double *from, int64_t stride, int64_t lines, int64_t count, double *to)
+    __asm__("pente_transpose_double8_" PENTE_LEVEL);
+
+void pente_transpose_double8(const double *from, int64_t stride, int64_t lines, int64_t count, double *to) {
     typedef pente_double8 v;
     double edge[64], *out = to;
     int isWhole = lines >= 8 && count >= 8;
