@@ -114,8 +114,11 @@ def square(dtype="float64"):
 
 
 def run_python(code):
-    """Runs the code in a process of its own, which must end well. -P: the installed package, not one that lies here."""
+    """Runs the code in a process of its own, which must end well. -P: the installed package, not one that lies here.
+
+    Ctrl-C counts there, though what a shell runs in the background ignores it."""
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-P", "-c", heard + textwrap.dedent(code)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
