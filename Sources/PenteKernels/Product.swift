@@ -3,7 +3,8 @@ import PenteVectors
 /// Y = A B for matrices of any layout: A's element (r, s) is at `a + r * aRow + s * aStep`, and B's (s, c) at
 /// `b + s * bStep + c * bColumn`, so that neither's transpose needs a copy.
 ///
-/// The terms of an output are added in blocks of `depthPerBlock` by s: in order within a block, then block by block.
+/// The terms of an output are added in the order of s: in runs of `stepsPerRun`, run by run within a block of
+/// `depthPerBlock`, then block by block.
 ///
 /// A large product goes as Goto and van de Geijn have it ("Anatomy of High-Performance Matrix Multiplication", 2008):
 /// a block of B is packed for the second- and third-level caches, then a block of A for the second; a panel of B, as

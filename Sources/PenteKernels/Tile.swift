@@ -2,14 +2,16 @@ import PenteVectors
 
 /// A tile of outputs whose sums stay in registers: `rows` × `columns` of them.
 ///
-/// The size of a tile is a matter of speed alone (but rows of products divide a vector's lanes, as packed blocks are in such groups). Each output has a sum of its own, added up in an order that its
-/// shape fixes, so that every tile gives the same bits.
+/// The size of a tile is a matter of speed alone: each output has a sum of its own, added up in an order that its shape
+/// fixes, so that every tile gives the same bits. A product's rows divide a vector's lanes, since packed rows lie in such
+/// groups.
 public struct Tile<let rows: Int, let columns: Int> {
     // Read and written a row at a time: so the optimizer keeps them in registers, in a large function too.
     @usableFromInline typealias Sums<Element> = InlineArray<rows, InlineArray<columns, Element>>
 
-    /// y[r, c] = Σⱼ x[r, j] w[c, j] + b[c], with b[lane mod columns] in the lanes of `bias`, for the first `height` rows and `width` columns. Lane l of a sum holds the terms with
-    /// j ≡ l (mod lanes). For tiles of up to sixteen outputs. What is `ahead` of x is on its way meanwhile.
+    /// y[r, c] = Σⱼ x[r, j] w[c, j] + b[c] for the first `height` rows and `width` columns, with b[lane mod columns] in
+    /// the lanes of `bias`. Lane l of a sum holds the terms with j ≡ l (mod lanes). For tiles of up to sixteen outputs.
+    /// What is `ahead` of x is on its way meanwhile.
     @_alwaysEmitIntoClient @_transparent
     static func dot<T: KernelScalar>(
         _ x: UnsafePointer<T>, _ xStride: Int, _ w: UnsafePointer<T>, _ wStride: Int, count: Int, ahead: Int,
