@@ -13,8 +13,8 @@ public final class Trainer<Element: Scalar> {
     /// What a step updates, once it is known.
     private var targets = Buffer<Target>()
     private var targetGroups = 0
-    /// The rows of a single block that there is memory for.
-    private var preparedRows = 0
+    /// The shape of a single block that there is memory for.
+    private var prepared = (rows: 0, columns: 0)
     private let rowsPerBlock: Int
     private let rowsPerSum: Int
     /// For what goes on several threads, once there has been something.
@@ -158,7 +158,10 @@ extension Trainer {
         _ examples: Examples<Element>, _ scale: Element, _ shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
         let outputs = examples.y.columns
-        if examples.count > preparedRows { try prepareBlock(examples.count) }
+        if examples.count > prepared.rows || examples.x.columns != prepared.columns {
+            try reserve(rows: examples.count, for: examples, gradient: true)
+            prepared = (examples.count, examples.x.columns)
+        }
         var total = 0.0
         try withUnsafeMutablePointer(to: &total) { (total) throws(PenteError) in
             try layer.computeStep(
@@ -171,13 +174,14 @@ extension Trainer {
         return shouldStop(examples.count &* (layer.trainedCount &+ outputs)) ? nil : total
     }
 
+    /// Makes room for a block of so many rows. A layer of any number of columns has those of the examples.
     @inline(never)
-    private func prepareBlock(_ rows: Int) throws(PenteError) {
+    private func reserve(rows: Int, for examples: Examples<Element>, gradient: Bool) throws(PenteError) {
+        let outputs = examples.y.columns
         try memory.reserve(
-            rows: rows, workspacePerRow: layer.workspacePerRow(columns: layer.inputs),
-            scratch: layer.scratchCount(rows: rows), outputs: layer.outputs)
-        try gradPrediction.reserve(rows: rows, columns: layer.outputs)
-        preparedRows = rows
+            rows: rows, workspacePerRow: layer.workspacePerRow(columns: examples.x.columns),
+            scratch: layer.scratchCount(rows: rows), outputs: outputs)
+        if gradient { try gradPrediction.reserve(rows: rows, columns: outputs) }
     }
 
     /// Sends each block forward, and backward if there is a scale for the loss's gradient; returns the sum of the
@@ -197,10 +201,7 @@ extension Trainer {
         let unit = min(layer.rowsPerStep, examples.count)
         let block = min(layer.rowsPerBlock, examples.count)
         let outputs = examples.y.columns
-        let perRow = layer.workspacePerRow(columns: examples.x.columns)
-        try memory.reserve(
-            rows: block, workspacePerRow: perRow, scratch: layer.scratchCount(rows: block), outputs: outputs)
-        if scale != nil { try gradPrediction.reserve(rows: block, columns: outputs) }
+        try reserve(rows: block, for: examples, gradient: scale != nil)
         var total = 0.0
         var first = 0
         while first < examples.count {

@@ -47,7 +47,7 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
     func dots<let rows: Int, let columns: Int>(_ k: Int, _ width: Int, _ tile: Tile<rows, columns>.Type) {
         var bias = T.Vector.zero
         if let b = self.bias { bias = T._repeat(T._loadPartial(b + k, min(columns, width)), columns) }
-        // Rows of a few kilobytes further on: what is in the caches already comes to no harm.
+        // Rows some way further on: what is in the caches already comes to no harm.
         let ahead = (Self.prefetchDistance / MemoryLayout<T>.size / (rows &* x.rowStride) &+ 1) &* rows &* x.rowStride
         var i = 0
         while i < x.rows {

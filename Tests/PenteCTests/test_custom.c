@@ -195,6 +195,70 @@ static void test_any_number_of_columns(void **state) {
     matrix_free(&x);
 }
 
+/* y = factor x, which trains on batches of any width, one after the other. */
+static pente_status scaled(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                           void *user_data) {
+    (void)user_data;
+    for (int64_t i = 0; i < x->rows; i++) {
+        for (int64_t j = 0; j < x->columns; j++) put(y, i, j, get(&parameters[0], 0, 0) * get(x, i, j));
+    }
+    return PENTE_OK;
+}
+
+static pente_status scaled_backward(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                                    const pente_matrix *grad_output, const pente_matrix *grad_input,
+                                    const pente_matrix *gradients, void *user_data) {
+    (void)y, (void)user_data;
+    double sum = 0;
+    for (int64_t i = 0; i < x->rows; i++) {
+        for (int64_t j = 0; j < x->columns; j++) {
+            put(grad_input, i, j, get(&parameters[0], 0, 0) * get(grad_output, i, j));
+            sum += get(grad_output, i, j) * get(x, i, j);
+        }
+    }
+    put(&gradients[0], 0, 0, sum);
+    return PENTE_OK;
+}
+
+static void test_any_number_of_columns_trains(void **state) {
+    (void)state;
+    static const int64_t shapes[][2] = {{4, 3}, {4, 9}, {2, 300}, {70, 1}, {70, 40}};
+    pente_matrix value = matrix_new(PENTE_FLOAT64, 1, 1, 1);
+    const pente_custom_parameter factor = {"factor", value, 2};
+    pente_custom_options options = PENTE_CUSTOM_OPTIONS_INIT;
+    options.dtype = PENTE_FLOAT64;
+    options.parameters = &factor, options.parameter_count = 1;
+    options.forward = scaled, options.backward = scaled_backward;
+    pente_sgd_options sgd_options = PENTE_SGD_OPTIONS_INIT;
+    sgd_options.lr = 0.1;
+    pente_layer *layer = NULL;
+    pente_mse *mse = mse_new(PENTE_MEAN);
+    pente_sgd *sgd = NULL;
+    pente_trainer *trainer = NULL;
+    fill(&value, 3);
+    OK(pente_custom_new(&options, &layer));
+    OK(pente_sgd_new(&layer, 1, &sgd_options, &sgd));
+    OK(pente_trainer_new(layer, mse, sgd, &trainer));
+    double expected = 3;
+    for (size_t i = 0; i < COUNT(shapes); i++) { /* x is 1 and y is 0, so the loss is factor^2 */
+        pente_matrix x = matrix_new(PENTE_FLOAT64, shapes[i][0], shapes[i][1], shapes[i][1]);
+        pente_matrix y = matrix_new(PENTE_FLOAT64, shapes[i][0], shapes[i][1], shapes[i][1]);
+        double loss = 0;
+        fill(&x, 1);
+        fill(&y, 0);
+        OK(pente_trainer_step(trainer, &x, &y, NULL, &loss));
+        assert_true(fabs(loss - expected * expected) < 1e-12);
+        expected -= 0.1 * 2 * expected;
+        matrix_free(&x);
+        matrix_free(&y);
+    }
+    OK(pente_trainer_free(trainer));
+    OK(pente_sgd_free(sgd));
+    OK(pente_mse_free(mse));
+    OK(pente_layer_free(layer));
+    matrix_free(&value);
+}
+
 /* ---- Parameters ---- */
 
 /* Values are copied, whatever their stride; names may be 63 bytes; vectors have one row. */
@@ -324,7 +388,8 @@ static void test_release_frees(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_passes),     cmocka_unit_test(test_training),
-        cmocka_unit_test(test_any_number_of_columns), cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_any_number_of_columns), cmocka_unit_test(test_any_number_of_columns_trains),
+        cmocka_unit_test(test_parameters),
         cmocka_unit_test(test_release),    cmocka_unit_test(test_release_frees),
     };
     return cmocka_run_group_tests_name("custom", tests, NULL, NULL);
