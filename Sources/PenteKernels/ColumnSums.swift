@@ -24,28 +24,54 @@ public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
     func run() {
         var k = 0
         while k < gradOutput.columns {
-            let left = gradOutput.columns &- k
-            var four = InlineArray<4, WideSums>(repeating: WideSums())
-            var i = 0
-            while i < gradOutput.rows {
-                for r in 0..<4 {
-                    let row = gradOutput.base + ((i &+ r) &* gradOutput.rowStride &+ k)
-                    T._add(T.load(row, upTo: i &+ r < gradOutput.rows ? left : 0), to: &four[r])
-                }
+            var chains = Chains(repeating: WideSums())
+            add(to: &chains, k)
+            store(chains, k)
+            k &+= T.lanes
+        }
+    }
+
+    /// Every fourth row's sums.
+    @usableFromInline typealias Chains = InlineArray<4, WideSums>
+
+    /// Adds a vector's columns from `k` on, of rows whose number in the sum is a multiple of four, or the last ones.
+    @_alwaysEmitIntoClient @_transparent
+    func add(to chains: inout Chains, _ k: Int) {
+        let left = gradOutput.columns &- k
+        let stride = gradOutput.rowStride
+        var row = gradOutput.base + k
+        var i = 0
+        if left <= 8 && T.lanes > 8 {
+            // Half of the work.
+            while i &+ 4 <= gradOutput.rows {
+                for r in 0..<4 { chains[r].low += T._low(T._loadPartial(row + r &* stride, left)) }
+                row += 4 &* stride
                 i &+= 4
             }
-            let low = (four[0].low + four[1].low) + (four[2].low + four[3].low)
-            let high = (four[0].high + four[1].high) + (four[2].high + four[3].high)
-            if let wide {
-                Double.store(Double.load(wide + k, upTo: left) + low, wide + k, upTo: left)
-                if T.lanes > 8 && left > 8 {
-                    Double.store(
-                        Double.load(wide + (k &+ 8), upTo: left &- 8) + high, wide + (k &+ 8), upTo: left &- 8)
-                }
-            } else {
-                T.store(T._narrow(low, high), sums + k, upTo: left)
+        } else {
+            while i &+ 4 <= gradOutput.rows {
+                for r in 0..<4 { T._add(T.load(row + r &* stride, upTo: left), to: &chains[r]) }
+                row += 4 &* stride
+                i &+= 4
             }
-            k &+= T.lanes
+        }
+        for r in 0..<3 {
+            if i &+ r < gradOutput.rows { T._add(T.load(row + r &* stride, upTo: left), to: &chains[r]) }
+        }
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    func store(_ chains: Chains, _ k: Int) {
+        let left = gradOutput.columns &- k
+        let low = (chains[0].low + chains[1].low) + (chains[2].low + chains[3].low)
+        let high = (chains[0].high + chains[1].high) + (chains[2].high + chains[3].high)
+        if let wide {
+            Double.store(Double.load(wide + k, upTo: left) + low, wide + k, upTo: left)
+            if T.lanes > 8 && left > 8 {
+                Double.store(Double.load(wide + (k &+ 8), upTo: left &- 8) + high, wide + (k &+ 8), upTo: left &- 8)
+            }
+        } else {
+            T.store(T._narrow(low, high), sums + k, upTo: left)
         }
     }
 }

@@ -1,13 +1,11 @@
+import PenteVectors
+
 /// Y = X Wᵀ + b as dot products, for a weight that is stored outputs × inputs.
 public struct Forward<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var x: MatrixView<T>
     @usableFromInline var weight: MatrixView<T>
     @usableFromInline var bias: UnsafePointer<T>?
     @usableFromInline var y: MutableMatrixView<T>
-    /// x comes from memory, which likes its rows one after the other.
-    @usableFromInline var isStreamed = false
-
-    @usableFromInline static var prefetchDistance: Int { 32768 }
 
     @inlinable @inline(__always)
     public init(x: MatrixView<T>, weight: MatrixView<T>, bias: UnsafePointer<T>?, y: MutableMatrixView<T>) {
@@ -17,26 +15,27 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
         self.y = y
     }
 
-    /// By tiles for four of the weight's rows or more, for two, for one, and for one row at a time; a level of processor may
+    /// By tiles for four of the weight's rows or more, for two, for one, and for a single row of x; a level of processor may
     /// have fewer.
     @_alwaysEmitIntoClient @_transparent
     func run<let r: Int, let c: Int, let r2: Int, let c2: Int, let r1: Int, let c1: Int, let r0: Int, let c0: Int>(
-        _ block: Tile<r, c>.Type, _ pair: Tile<r2, c2>.Type, _ column: Tile<r1, c1>.Type, _ row: Tile<r0, c0>.Type
+        _ block: Tile<r, c>.Type, _ pair: Tile<r2, c2>.Type, _ column: Tile<r1, c1>.Type, _ row: Tile<r0, c0>.Type,
+        ahead: inout Ahead<T>
     ) {
         var k = 0
         while k < weight.rows {
             let width = weight.rows &- k
-            if r > 1 && (x.rows == 1 || isStreamed && weight.rows <= c0) {
-                dots(k, width, row)
+            if r > 1 && x.rows == 1 {
+                dots(k, width, row, &ahead)
                 k &+= c0
             } else if c > 1 && width == 1 {
-                dots(k, width, column)
+                dots(k, width, column, &ahead)
                 k &+= c1
             } else if c > 2 && width == 2 {
-                dots(k, width, pair)
+                dots(k, width, pair, &ahead)
                 k &+= c2
             } else {
-                dots(k, width, block)
+                dots(k, width, block, &ahead)
                 k &+= c
             }
         }
@@ -44,18 +43,48 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
 
     /// All rows with the weight's from `k` on.
     @_alwaysEmitIntoClient @_transparent
-    func dots<let rows: Int, let columns: Int>(_ k: Int, _ width: Int, _ tile: Tile<rows, columns>.Type) {
+    func dots<let rows: Int, let columns: Int>(
+        _ k: Int, _ width: Int, _ tile: Tile<rows, columns>.Type, _ ahead: inout Ahead<T>
+    ) {
         var bias = T.Vector.zero
         if let b = self.bias { bias = T._repeat(T._loadPartial(b + k, min(columns, width)), columns) }
-        // Rows some way further on: what is in the caches already comes to no harm.
-        let ahead = (Self.prefetchDistance / MemoryLayout<T>.size / (rows &* x.rowStride) &+ 1) &* rows &* x.rowStride
         var i = 0
         while i < x.rows {
             tile.dot(
                 x.base + i &* x.rowStride, x.rowStride, weight.base + k &* weight.rowStride, weight.rowStride,
-                count: x.columns, ahead: ahead, bias: bias, into: y.base + (i &* y.rowStride &+ k), y.rowStride,
+                count: x.columns, ahead: &ahead, bias: bias, into: y.base + (i &* y.rowStride &+ k), y.rowStride,
                 height: x.rows &- i, width: width)
             i &+= rows
+        }
+    }
+}
+
+/// What is read next, a cache line after the other: on its way already while something else is computed.
+@usableFromInline
+struct Ahead<T: KernelScalar>: BitwiseCopyable {
+    @usableFromInline var line: UnsafePointer<T>
+    @usableFromInline var step: Int
+
+    /// Nothing.
+    @_alwaysEmitIntoClient @_transparent
+    init() {
+        line = UnsafePointer(bitPattern: 64)!
+        step = 0
+    }
+
+    /// From the first of the rows on.
+    @_alwaysEmitIntoClient @_transparent
+    init(_ rows: MatrixView<T>) {
+        line = rows.base
+        step = T.lanes &* max(1, rows.rowStride / rows.columns)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    mutating func prefetch(_ lines: Int) {
+        if step == 0 { return }
+        for _ in 0..<lines {
+            pente_prefetch_far(line)
+            line += step
         }
     }
 }

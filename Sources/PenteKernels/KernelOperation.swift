@@ -31,7 +31,9 @@ public func performBaseline(_ operation: KernelOperation<Float>) {
         operation.runPlainly()
     #else
         guard case .pass(let pass) = operation else { return operation.runElements(Float.Vector.self) }
-        pass.pointee.run(Tile<2, 2>.self, Tile<2, 2>.self, Tile<4, 1>.self, Tile<1, 4>.self, Tile<4, 1>.self)
+        pass.pointee.run(
+            Tile<2, 2>.self, Tile<2, 2>.self, Tile<4, 1>.self, Tile<1, 4>.self, Tile<4, 1>.self,
+            Tile<4, 2>.self)
     #endif
 }
 
@@ -41,6 +43,8 @@ public func performBaseline(_ operation: KernelOperation<Double>) {
         operation.runPlainly()
     #else
         guard case .pass(let pass) = operation else { return operation.runElements(Double.Vector.self) }
-        pass.pointee.run(Tile<2, 2>.self, Tile<2, 2>.self, Tile<4, 1>.self, Tile<1, 4>.self, Tile<4, 1>.self)
+        pass.pointee.run(
+            Tile<2, 2>.self, Tile<2, 2>.self, Tile<4, 1>.self, Tile<1, 4>.self, Tile<4, 1>.self,
+            Tile<4, 2>.self)
     #endif
 }

@@ -30,36 +30,65 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
     @_alwaysEmitIntoClient @_transparent
     public func run<
         let r: Int, let c: Int, let r2: Int, let c2: Int, let r1: Int, let c1: Int, let r0: Int, let c0: Int,
-        let s: Int, let d: Int
+        let s: Int, let d: Int, let s2: Int, let d2: Int
     >(
         _ dot: Tile<r, c>.Type, _ pair: Tile<r2, c2>.Type, _ column: Tile<r1, c1>.Type, _ row: Tile<r0, c0>.Type,
-        _ outer: Tile<s, d>.Type
+        _ outer: Tile<s, d>.Type, _ small: Tile<s2, d2>.Type
     ) {
         if r > 1 && isColumn { return runColumn() }
-        var part = self
+        let streams = isStreamed
+        let rowsPerRun = streams ? stepsPerRun : rowsPerBlock
+        var chains = ColumnSums<T>.Chains(repeating: WideSums())
         var first = 0
         while first < rows {
-            if rows > rowsPerBlock { part = block(first, min(rowsPerBlock, rows &- first)) }
-            if let forward = part.forward { forward.run(dot, pair, column, row) }
+            let count = min(rowsPerRun, rows &- first)
+            var part = self
+            if rows > rowsPerRun { part = self.part(first, count) }
+            var ahead = Ahead<T>()
+            if streams { ahead = Ahead(part.forward!.x.rows(count, 1)) }
+            if let forward = part.forward { forward.run(dot, pair, column, row, ahead: &ahead) }
             if let error = part.error {
                 var error = error.pointee
-                if rows > rowsPerBlock { error = error.block(first, min(rowsPerBlock, rows &- first)) }
+                if rows > rowsPerRun { error = error.part(first, count) }
                 if error.isStep { error.runStep() } else { error.run(T.Vector.self) }
             }
-            if let product = part.product { product.run(outer) }
-            if let sums = part.columnSums { sums.run() }
-            first &+= rowsPerBlock
+            let isNew = first % rowsPerBlock == 0
+            first &+= count
+            if var product = part.product {
+                if streams {
+                    product.adds = !isNew
+                    product.wide = nil
+                }
+                product.run(outer, small, ahead: &ahead)
+            }
+            if streams {
+                part.columnSums?.add(to: &chains, 0)
+                if first == rows || first % rowsPerBlock == 0 {
+                    part.columnSums?.store(chains, 0)
+                    part.product?.widen()
+                    chains = ColumnSums<T>.Chains(repeating: WideSums())
+                }
+            } else if let sums = part.columnSums {
+                sums.run()
+            }
         }
     }
 
-    /// The pass for `count` rows from `first` on.
+    /// Whether x comes from memory. It is read a run of a gradient's terms after the other then: each stays in the caches
+    /// until the gradient has it, while the next one is on its way.
     @_alwaysEmitIntoClient @_transparent
-    func block(_ first: Int, _ count: Int) -> Pass {
+    var isStreamed: Bool {
+        guard let forward, rows > stepsPerRun else { return false }
+        return rows &* forward.x.rowStride &* MemoryLayout<T>.size > 1 << 21
+    }
+
+    /// The pass for `count` rows from `first` on, all of one block.
+    @_alwaysEmitIntoClient @_transparent
+    func part(_ first: Int, _ count: Int) -> Pass {
         var part = self
         if var forward = part.forward {
             forward.x = forward.x.rows(first, count)
             forward.y.rows = count
-            forward.isStreamed = rows &* forward.x.rowStride &* MemoryLayout<T>.size > 1 << 21
             part.forward = forward
         }
         if var product = part.product {
@@ -116,7 +145,7 @@ extension SquaredError {
 
     /// `count` rows from `first` on, of a prediction and a gradient that are used again for each block.
     @_alwaysEmitIntoClient @_transparent
-    func block(_ first: Int, _ count: Int) -> SquaredError {
+    func part(_ first: Int, _ count: Int) -> SquaredError {
         var part = self
         part.prediction.rows = count
         part.target = target.rows(first, count)

@@ -11,11 +11,11 @@ extension Pass where T: KernelVector<T> {
     func runPlainly() {
         var first = 0
         while first < rows {
-            let part = rows > rowsPerBlock ? block(first, min(rowsPerBlock, rows &- first)) : self
+            let part = rows > rowsPerBlock ? part(first, min(rowsPerBlock, rows &- first)) : self
             if let forward = part.forward { forward.runPlainly() }
             if let error = part.error?.pointee {
                 let isPart = rows > rowsPerBlock
-                (isPart ? error.block(first, min(rowsPerBlock, rows &- first)) : error).runPlainly()
+                (isPart ? error.part(first, min(rowsPerBlock, rows &- first)) : error).runPlainly()
             }
             if let product = part.product { product.runPlainly() }
             if let sums = part.columnSums { sums.runPlainly() }

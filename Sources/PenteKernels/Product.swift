@@ -22,18 +22,20 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var bias: UnsafePointer<T>?
     /// The sums of the blocks are added to these, as many as y has and without gaps, and not to y.
     @usableFromInline var wide: UnsafeMutablePointer<Double>?
+    /// The sums are added to y as it is.
+    @usableFromInline var adds = false
     /// Room for packed blocks; without it nothing is packed.
     @usableFromInline var scratch: UnsafeMutablePointer<T>?
 
     @inlinable public static var depthPerBlock: Int { 256 }
-    @usableFromInline static var rowsPerBlock: Int { 256 }
-    @usableFromInline static var columnsPerBlock: Int { 1024 }
+    @usableFromInline static var rowsPerBlock: Int { 1024 }
+    @usableFromInline static var columnsPerBlock: Int { 512 }
 
     /// How many elements of scratch the products of a layer with so many inputs and outputs want.
     @inlinable
     public static func scratchCount(_ inputs: Int, _ outputs: Int) -> Int {
         let widest = max(inputs, outputs)
-        return depthPerBlock * (widest > columnsPerBlock / 8 ? columnsPerBlock + rowsPerBlock : columnsPerBlock / 8)
+        return depthPerBlock * (widest > columnsPerBlock / 4 ? columnsPerBlock + rowsPerBlock : columnsPerBlock / 4)
     }
 
     /// Y = X Wᵀ + b, for a weight that is stored outputs × inputs.
@@ -70,89 +72,105 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    func run<let rows: Int, let columns: Int>(_ tile: Tile<rows, columns>.Type) {
+    func run<let rows: Int, let columns: Int, let few: Int, let wide: Int>(
+        _ tile: Tile<rows, columns>.Type, _ small: Tile<few, wide>.Type, ahead: inout Ahead<T>
+    ) {
+        var s = 0
+        while s < depth {
+            let steps = min(depth &- s, Self.depthPerBlock)
+            var r = 0
+            while r < y.rows {
+                let count = min(y.rows &- r, Self.rowsPerBlock)
+                block(r, count, s, steps, tile, small, &ahead)
+                r &+= count
+            }
+            s &+= steps
+        }
+    }
+
+    /// Adds `steps` terms from `s` on to `count` rows from `r` on.
+    @_alwaysEmitIntoClient @_transparent
+    func block<let rows: Int, let columns: Int, let few: Int, let wider: Int>(
+        _ r: Int, _ count: Int, _ s: Int, _ steps: Int, _ tile: Tile<rows, columns>.Type,
+        _ small: Tile<few, wider>.Type, _ ahead: inout Ahead<T>
+    ) {
+        var left = Factor(base: a + (r &* aRow &+ s &* aStep), line: aRow, step: aStep)
+        if let scratch, y.columns > Self.columnsPerBlock / 4 {
+            left = left.pack(lines: count, steps, into: scratch + Self.columnsPerBlock &* Self.depthPerBlock)
+        }
         var j = 0
         while j < y.columns {
             let width = min(y.columns &- j, Self.columnsPerBlock)
-            var s = 0
-            while s < depth {
-                let steps = min(depth &- s, Self.depthPerBlock)
-                block(j, width, s, steps, tile)
-                s &+= steps
+            var right = Factor(base: b + (s &* bStep &+ j &* bColumn), line: bColumn, step: bStep)
+            // What is transposed, or so far apart that each row is in a page of its own.
+            if let scratch, bColumn != 1 || bStep >= 256 && y.rows >= T.lanes {
+                right = right.pack(lines: width, steps, into: scratch)
+            }
+            let output = TileOutput(
+                y: y.base + (r &* y.rowStride &+ j), rowStride: y.rowStride, adds: adds || s > 0,
+                bias: s &+ steps < depth || bias == nil ? nil : bias! + j,
+                wide: wide == nil ? nil : wide! + (r &* y.columns &+ j), wideStride: y.columns)
+            var i = 0
+            while i < count {
+                let part = Factor(base: left.line(i), line: left.line, step: left.step)
+                let to = output.advanced(rows: i)
+                let rest = count &- i
+                if rest >= rows {
+                    strip(part, right, to, width, steps, tile, &ahead)
+                    i &+= rows
+                } else if rows > few && rest >= few {
+                    strip(part, right, to, width, steps, small, &ahead)
+                    i &+= few
+                } else if wider > 2 && rest == 3 {
+                    strip(part, right, to, width, steps, Tile<3, wider>.self, &ahead)
+                    i &+= 3
+                } else if rest >= 2 {
+                    strip(part, right, to, width, steps, Tile<2, wider>.self, &ahead)
+                    i &+= 2
+                } else {
+                    strip(part, right, to, width, steps, Tile<1, wider>.self, &ahead)
+                    i &+= 1
+                }
             }
             j &+= width
         }
     }
 
-    /// Adds `steps` terms from `s` on to `width` columns from `j` on.
+    /// A tile's rows of a block, from its first column to the last.
     @_alwaysEmitIntoClient @_transparent
-    func block<let rows: Int, let columns: Int>(
-        _ j: Int, _ width: Int, _ s: Int, _ steps: Int, _ tile: Tile<rows, columns>.Type
-    ) {
-        var right = Factor(base: b + (s &* bStep &+ j &* bColumn), line: bColumn, step: bStep)
-        // What is transposed, or so far apart that each row is in a page of its own.
-        if let scratch, bColumn != 1 || bStep >= 256 && y.rows >= T.lanes {
-            right = right.pack(lines: width, steps, into: scratch)
-        }
-        var r = 0
-        while r < y.rows {
-            let count = min(y.rows &- r, Self.rowsPerBlock)
-            var left = Factor(base: a + (r &* aRow &+ s &* aStep), line: aRow, step: aStep)
-            if let scratch, width > Self.columnsPerBlock / 8 {
-                left = left.pack(lines: count, steps, into: scratch + Self.columnsPerBlock &* Self.depthPerBlock)
-            }
-            var c = 0
-            while c < width {
-                let part = Factor(base: right.line(c), line: right.line, step: right.step, group: right.group)
-                let output = TileOutput(
-                    y: y.base + (r &* y.rowStride &+ j &+ c), rowStride: y.rowStride, adds: s > 0,
-                    bias: s &+ steps < depth || bias == nil ? nil : bias! + (j &+ c),
-                    wide: wide == nil ? nil : wide! + (r &* y.columns &+ j &+ c), wideStride: y.columns)
-                if width &- c >= columns &* T.lanes {
-                    panel(
-                        left, part, output, count, steps, width: T.lanes, tile, Tile<4, columns>.self,
-                        Tile<2, columns>.self, Tile<1, columns>.self)
-                    c &+= columns &* T.lanes
-                } else {
-                    panel(
-                        left, part, output, count, steps, width: width &- c, Tile<rows, 1>.self, Tile<4, 1>.self,
-                        Tile<2, 1>.self, Tile<1, 1>.self)
-                    c &+= T.lanes
-                }
-            }
-            r &+= count
-        }
-    }
-
-    /// All rows of a panel's columns, by tiles that get smaller towards the end.
-    @_alwaysEmitIntoClient @_transparent
-    func panel<let rows: Int, let columns: Int>(
-        _ left: Factor<T>, _ right: Factor<T>, _ output: TileOutput<T>, _ count: Int, _ steps: Int, width: Int,
-        _ tile: Tile<rows, columns>.Type, _ four: Tile<4, columns>.Type, _ two: Tile<2, columns>.Type,
-        _ one: Tile<1, columns>.Type
+    func strip<let rows: Int, let columns: Int>(
+        _ left: Factor<T>, _ right: Factor<T>, _ output: TileOutput<T>, _ width: Int, _ steps: Int,
+        _ tile: Tile<rows, columns>.Type, _ ahead: inout Ahead<T>
     ) {
         var sums = InlineArray<16, T.Vector>(repeating: .zero)
-        var r = 0
-        while r < count {
-            let remaining = count &- r
-            let a = Factor(base: left.line(r), line: left.line, step: left.step)
-            let done: Int
-            if remaining >= rows {
-                done = rows
-                output.prefetch(r, done, columns)
-                tile.multiply(a, right, steps: steps, width: width, into: &sums)
-            } else if rows > 4 && remaining >= 4 {
-                done = 4
-                four.multiply(a, right, steps: steps, width: width, into: &sums)
-            } else if rows > 2 && remaining >= 2 {
-                done = 2
-                two.multiply(a, right, steps: steps, width: width, into: &sums)
+        var c = 0
+        while c < width {
+            let part = Factor(base: right.line(c), line: right.line, step: right.step, group: right.group)
+            let isWhole = width &- c >= columns &* T.lanes
+            let vectors = isWhole ? columns : 1
+            let count = isWhole ? T.lanes : min(width &- c, T.lanes)
+            if isWhole {
+                output.prefetch(c, rows, columns)
+                tile.multiply(left, part, steps: steps, width: T.lanes, ahead: &ahead, into: &sums)
             } else {
-                done = 1
-                one.multiply(a, right, steps: steps, width: width, into: &sums)
+                Tile<rows, 1>.multiply(left, part, steps: steps, width: count, ahead: &ahead, into: &sums)
             }
-            output.take(sums, r, done, columns, width)
-            r &+= done
+            output.take(sums, c, rows, vectors, count)
+            c &+= vectors &* T.lanes
+        }
+    }
+}
+
+extension Product {
+    /// Adds y, without gaps, to the sums in float64, if there are any.
+    @_alwaysEmitIntoClient @_transparent
+    func widen() {
+        guard let wide else { return }
+        let count = y.rows &* y.columns
+        var e = 0
+        while e < count {
+            T._add(T.load(y.base + e, upTo: count &- e), to: wide + e, count &- e)
+            e &+= T.lanes
         }
     }
 }
@@ -185,14 +203,20 @@ struct Factor<T: KernelScalar>: BitwiseCopyable {
     @_alwaysEmitIntoClient @_transparent
     func pack(lines: Int, _ steps: Int, into scratch: UnsafeMutablePointer<T>) -> Factor {
         if line == 1 {
-            for s in 0..<steps {
-                let from = base + s &* step
-                let to = scratch + s &* T.lanes
+            // Sixteen steps at a time: to few enough places that lie apart.
+            var s = 0
+            while s < steps {
+                let end = min(s &+ 16, steps)
                 var l = 0
                 while l < lines {
-                    T.store(T.load(from + l, upTo: lines &- l), to + l &* steps)
+                    for i in s..<end {
+                        let from = base + (l &+ i &* step)
+                        pente_prefetch_far(from + 8 &* T.lanes)
+                        T.store(T.load(from, upTo: lines &- l), scratch + (l &* steps &+ i &* T.lanes))
+                    }
                     l &+= T.lanes
                 }
+                s = end
             }
         } else {
             var l = 0
@@ -236,18 +260,27 @@ struct TileOutput<T: KernelScalar>: BitwiseCopyable {
         self.wideStride = wideStride
     }
 
-    /// The sums of `rows` rows from `first` on, of `columns` vectors.
+    @_alwaysEmitIntoClient @_transparent
+    func advanced(rows: Int) -> TileOutput {
+        var output = self
+        output.y += rows &* rowStride
+        if let wide { output.wide = wide + rows &* wideStride }
+        return output
+    }
+
+    /// The sums of `rows` rows, of `columns` vectors from column `first` on.
     @_alwaysEmitIntoClient @_transparent
     func take(_ sums: InlineArray<16, T.Vector>, _ first: Int, _ rows: Int, _ columns: Int, _ width: Int) {
         for r in 0..<rows {
             for c in 0..<columns {
                 var sum = sums[r &* columns &+ c]
+                let column = first &+ c &* T.lanes
                 if let wide {
-                    T._add(sum, to: wide + ((first &+ r) &* wideStride &+ c &* T.lanes), width)
+                    T._add(sum, to: wide + (r &* wideStride &+ column), width)
                 } else {
-                    let to = y + ((first &+ r) &* rowStride &+ c &* T.lanes)
+                    let to = y + (r &* rowStride &+ column)
                     if adds { sum += T.load(to, upTo: width) }
-                    if let bias { sum += T.load(bias + c &* T.lanes, upTo: width) }
+                    if let bias { sum += T.load(bias + column, upTo: width) }
                     T.store(sum, to, upTo: width)
                 }
             }
@@ -260,9 +293,11 @@ struct TileOutput<T: KernelScalar>: BitwiseCopyable {
         for r in 0..<rows {
             for c in 0..<columns {
                 if let wide {
-                    pente_prefetch(wide + ((first &+ r) &* wideStride &+ c &* T.lanes))
+                    let to = wide + (r &* wideStride &+ first &+ c &* T.lanes)
+                    pente_prefetch(to)
+                    pente_prefetch(to + T.lanes / 2)
                 } else {
-                    pente_prefetch(y + ((first &+ r) &* rowStride &+ c &* T.lanes))
+                    pente_prefetch(y + (r &* rowStride &+ first &+ c &* T.lanes))
                 }
             }
         }

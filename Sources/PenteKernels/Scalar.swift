@@ -31,10 +31,14 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     static var _artanhTerms: Int { get }
     /// The first `count` elements at `pointer` (fewer than a vector's), then zeros. Reads nothing beyond them.
     static func _loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
+    /// The same for up to four.
+    static func _loadFour(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
     /// Stores the first `count` lanes (fewer than all) of `vector`.
     static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)
     /// Adds the first `count` lanes, or all, to numbers in float64.
     static func _add(_ vector: Vector, to wide: UnsafeMutablePointer<Double>, _ count: Int)
+    /// The first eight lanes.
+    static func _low(_ vector: Vector) -> SIMD8<Double>
     /// Adds each lane.
     static func _add(_ vector: Vector, to sums: inout WideSums)
     static func _narrow(_ low: SIMD8<Double>, _ high: SIMD8<Double>) -> Vector
@@ -46,8 +50,11 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
         _ from: UnsafePointer<Self>, _ stride: Int, lines: Int, count: Int, into to: UnsafeMutablePointer<Self>)
     /// The sum of all lanes, as a tree: halves are added until one lane is left.
     static func _sum(_ vector: Vector) -> Self
-    /// The sums of a vector's lanes of vectors, from one of them on, each as `_sum` adds it.
-    static func _sums(_ vectors: InlineArray<16, Vector>, from first: Int) -> Vector
+    /// The sums of `count` vectors, 4, 8 or as many as a vector has lanes, from one of them on, each as `_sum` adds it.
+    static func _sums(_ vectors: InlineArray<16, Vector>, from first: Int, count: Int) -> Vector
+    /// The sums of two or four lanes side by side each, of as many vectors, as `_sum` would add them with zeros.
+    static func _sumsOfTwo(_ a: Vector, _ b: Vector) -> Vector
+    static func _sumsOfFour(_ a: Vector, _ b: Vector, _ c: Vector, _ d: Vector) -> Vector
     /// The first `period` lanes, 1, 2 or 4 of them, over and over.
     static func _repeat(_ vector: Vector, _ period: Int) -> Vector
     /// Stores rows of `columns` elements, of which each takes up `stride` lanes.
@@ -56,7 +63,7 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     /// The first `count` lanes, and zeros.
     static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector
     /// Stores a vector at the numbers from `first` on.
-    static func _store(_ vector: Vector, to numbers: inout InlineArray<64, Self>, at first: Int)
+    static func _store(_ vector: Vector, to numbers: inout InlineArray<256, Self>, at first: Int)
     /// Adds the square of each lane, times its lane of `weight` if there is one, to `sums`.
     static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums)
     /// Copies the elements `e ..< e + count`, by their number in a matrix of so many columns; a view of one column has
@@ -152,9 +159,17 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _loadFour(_ pointer: UnsafePointer<Float>, _ count: Int) -> Vector {
+        pente_load4_float16(pointer, Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Float>, _ count: Int) {
         pente_store_float16(vector, pointer, Int64(truncatingIfNeeded: count))
     }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _low(_ vector: Vector) -> SIMD8<Double> { pente_low_float16(vector) }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _add(_ vector: Vector, to sums: inout WideSums) {
@@ -195,14 +210,25 @@ extension Float: KernelScalar {
     public static func _sum(_ vector: Vector) -> Float { sumEight(vector.lowHalf + vector.highHalf) }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _sums(_ v: InlineArray<16, Vector>, from first: Int) -> Vector {
-        var fours = InlineArray<4, Vector>(repeating: .zero)
-        for i in 0..<4 {
-            fours[i] = pente_fold4_float16(
-                pente_fold8_float16(v[i], v[i &+ 4]), pente_fold8_float16(v[i &+ 8], v[i &+ 12]))
-        }
-        return pente_fold1_float16(
-            pente_fold2_float16(fours[0], fours[1]), pente_fold2_float16(fours[2], fours[3]))
+    public static func _sums(_ v: InlineArray<16, Vector>, from first: Int, count: Int) -> Vector {
+        // A vector folded with itself has each sum twice.
+        var s = v
+        let (half, quarter, eighth) = (count / 2, count / 4, count / 8)
+        for i in 0..<half { s[i] = pente_fold8_float16(s[i], s[i &+ half]) }
+        for i in 0..<quarter { s[i] = pente_fold4_float16(s[i], s[i &+ quarter]) }
+        for i in 0..<max(eighth, 1) { s[i] = pente_fold2_float16(s[i], s[i &+ eighth]) }
+        let sums = pente_fold1_float16(s[0], s[count / 16])
+        return count == 4 ? pente_every4_float16(sums) : count == 8 ? pente_every2_float16(sums) : sums
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _sumsOfTwo(_ a: Vector, _ b: Vector) -> Vector {
+        pente_rows2_float16(pente_fold1_float16(a, b))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _sumsOfFour(_ a: Vector, _ b: Vector, _ c: Vector, _ d: Vector) -> Vector {
+        pente_rows4_float16(pente_fold1_float16(pente_fold2_float16(a, c), pente_fold2_float16(b, d)))
     }
 
     @_alwaysEmitIntoClient @_transparent
@@ -211,7 +237,7 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _store(_ vector: Vector, to numbers: inout InlineArray<64, Float>, at first: Int) {
+    public static func _store(_ vector: Vector, to numbers: inout InlineArray<256, Float>, at first: Int) {
         withUnsafeMutablePointer(to: &numbers) {
             UnsafeMutableRawPointer($0).storeBytes(of: vector, toByteOffset: 4 &* first, as: Vector.self)
         }
@@ -291,9 +317,17 @@ extension Double: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _loadFour(_ pointer: UnsafePointer<Double>, _ count: Int) -> Vector {
+        pente_load4_double8(pointer, Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Double>, _ count: Int) {
         pente_store_double8(vector, pointer, Int64(truncatingIfNeeded: count))
     }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _low(_ vector: Vector) -> SIMD8<Double> { vector }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _add(_ vector: Vector, to sums: inout WideSums) { sums.low += vector }
@@ -324,14 +358,23 @@ extension Double: KernelScalar {
     public static func _sum(_ vector: Vector) -> Double { sumEight(vector) }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _sums(_ v: InlineArray<16, Vector>, from first: Int) -> Vector {
-        var twos = InlineArray<2, Vector>(repeating: .zero)
-        for i in 0..<2 {
-            let e = first &+ i
-            twos[i] = pente_fold2_double8(
-                pente_fold4_double8(v[e], v[e &+ 2]), pente_fold4_double8(v[e &+ 4], v[e &+ 6]))
-        }
-        return pente_fold1_double8(twos[0], twos[1])
+    public static func _sums(_ v: InlineArray<16, Vector>, from first: Int, count: Int) -> Vector {
+        var s = v
+        let (half, quarter) = (count / 2, count / 4)
+        for i in 0..<half { s[i] = pente_fold4_double8(v[first &+ i], v[first &+ i &+ half]) }
+        for i in 0..<quarter { s[i] = pente_fold2_double8(s[i], s[i &+ quarter]) }
+        let sums = pente_fold1_double8(s[0], s[count / 8])
+        return count == 4 ? pente_every2_double8(sums) : sums
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _sumsOfTwo(_ a: Vector, _ b: Vector) -> Vector {
+        pente_rows2_double8(pente_fold1_double8(a, b))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _sumsOfFour(_ a: Vector, _ b: Vector, _ c: Vector, _ d: Vector) -> Vector {
+        pente_rows4_double8(pente_fold1_double8(pente_fold2_double8(a, c), pente_fold2_double8(b, d)))
     }
 
     @_alwaysEmitIntoClient @_transparent
@@ -340,7 +383,7 @@ extension Double: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _store(_ vector: Vector, to numbers: inout InlineArray<64, Double>, at first: Int) {
+    public static func _store(_ vector: Vector, to numbers: inout InlineArray<256, Double>, at first: Int) {
         withUnsafeMutablePointer(to: &numbers) {
             UnsafeMutableRawPointer($0).storeBytes(of: vector, toByteOffset: 8 &* first, as: Vector.self)
         }

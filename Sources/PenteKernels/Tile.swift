@@ -11,10 +11,9 @@ public struct Tile<let rows: Int, let columns: Int> {
 
     /// y[r, c] = Σⱼ x[r, j] w[c, j] + b[c] for the first `height` rows and `width` columns, with b[lane mod columns] in
     /// the lanes of `bias`. Lane l of a sum holds the terms with j ≡ l (mod lanes). For tiles of up to sixteen outputs.
-    /// What is `ahead` of x is on its way meanwhile.
     @_alwaysEmitIntoClient @_transparent
     static func dot<T: KernelScalar>(
-        _ x: UnsafePointer<T>, _ xStride: Int, _ w: UnsafePointer<T>, _ wStride: Int, count: Int, ahead: Int,
+        _ x: UnsafePointer<T>, _ xStride: Int, _ w: UnsafePointer<T>, _ wStride: Int, count: Int, ahead: inout Ahead<T>,
         bias: T.Vector, into y: UnsafeMutablePointer<T>, _ yStride: Int, height: Int, width: Int
     ) {
         // A row or column too many is the last one once more.
@@ -27,9 +26,9 @@ public struct Tile<let rows: Int, let columns: Int> {
         while j &+ T.lanes <= count {
             var ws = InlineArray<columns, T.Vector>(repeating: .zero)
             for c in 0..<columns { ws[c] = T.load(w + (wRows[c] &+ j)) }
+            ahead.prefetch((rows &+ 1) / 2)
             for r in 0..<rows {
                 let xs = T.load(x + (xRows[r] &+ j))
-                pente_prefetch(x + (xRows[r] &+ j &+ ahead))
                 var row = sums[r]
                 for c in 0..<columns { row[c] = T._fma(xs, ws[c], row[c]) }
                 sums[r] = row
@@ -51,7 +50,7 @@ public struct Tile<let rows: Int, let columns: Int> {
         let step = min(rows, T.lanes / columns)
         var r = 0
         while r < rows {
-            let totals = T._sums(flat, from: r &* columns) + bias
+            let totals = T._sums(flat, from: r &* columns, count: min(rows &* columns, T.lanes)) + bias
             let to = y + r &* yStride
             if height &- r < step || width < columns {
                 T._storeRows(totals, to, yStride, min(height &- r, step), min(width, columns), columns)
@@ -68,7 +67,8 @@ public struct Tile<let rows: Int, let columns: Int> {
     /// the order of s, in runs of `stepsPerRun` that are added up one after the other: fewer roundings in a row.
     @_alwaysEmitIntoClient @_transparent
     static func multiply<T: KernelScalar>(
-        _ a: Factor<T>, _ b: Factor<T>, steps: Int, width: Int, into done: inout InlineArray<16, T.Vector>
+        _ a: Factor<T>, _ b: Factor<T>, steps: Int, width: Int, ahead: inout Ahead<T>,
+        into done: inout InlineArray<16, T.Vector>
     ) {
         var aStep = a.base
         var bStep = b.base
@@ -79,7 +79,11 @@ public struct Tile<let rows: Int, let columns: Int> {
             let end = min(s &+ stepsPerRun, steps)
             while s < end {
                 var bs = InlineArray<columns, T.Vector>(repeating: .zero)
-                for c in 0..<columns { bs[c] = T.load(bStep + c &* b.group, upTo: width) }
+                for c in 0..<columns {
+                    bs[c] = T.load(bStep + c &* b.group, upTo: width)
+                    pente_prefetch(bStep + (c &* b.group &+ 8 &* b.step))
+                }
+                if rows <= 4 { ahead.prefetch(columns / 2) }
                 for r in 0..<rows {
                     let factor = T.Vector(repeating: aStep[r &* a.line])
                     var row = sums[r]

@@ -4,7 +4,9 @@ import PenteKernels
 @inline(never) @export(interface)
 public func performAVX2(_ operation: KernelOperation<Float>) {
     guard case .pass(let pass) = operation else { return performElements(operation) }
-    pass.pointee.run(Tile<2, 2>.self, Tile<2, 2>.self, Tile<4, 1>.self, Tile<1, 4>.self, Tile<4, 1>.self)
+    pass.pointee.run(
+        Tile<2, 2>.self, Tile<2, 2>.self, Tile<4, 1>.self, Tile<1, 4>.self, Tile<4, 1>.self,
+        Tile<4, 2>.self)
 }
 
 @inline(never)
@@ -15,7 +17,9 @@ private func performElements(_ operation: KernelOperation<Float>) {
 @inline(never) @export(interface)
 public func performAVX2(_ operation: KernelOperation<Double>) {
     guard case .pass(let pass) = operation else { return performElements(operation) }
-    pass.pointee.run(Tile<2, 2>.self, Tile<2, 2>.self, Tile<4, 1>.self, Tile<1, 4>.self, Tile<4, 1>.self)
+    pass.pointee.run(
+        Tile<2, 2>.self, Tile<2, 2>.self, Tile<4, 1>.self, Tile<1, 4>.self, Tile<4, 1>.self,
+        Tile<4, 2>.self)
 }
 
 @inline(never)

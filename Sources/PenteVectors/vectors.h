@@ -48,42 +48,72 @@ PENTE_INLINE pente_double8 pente_power_of_two_double8(pente_double8 shifted) {
     return (pente_double8)(((pente_int8)shifted - 0x4338000000000000 + 1023) << 52);
 }
 
-/* A step of the tree in which the lanes of many vectors are added up: the halves of each group of lanes of `a` and of `b`,
- * added, with those of both side by side. Four steps turn sixteen vectors of float32 into their sixteen sums, three turn
- * eight of float64 into eight. */
+/* A step of the tree in which the lanes of many vectors are added up: lane l of `a`, or of `b` where l has the bit that the
+ * name says, and the lane beside it that differs in this bit. Four steps turn sixteen vectors of float32 into their sixteen
+ * sums, three turn eight of float64 into eight. The first of the two is a mere blend. */
 PENTE_INLINE pente_float16 pente_fold8_float16(pente_float16 a, pente_float16 b) {
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
-           __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31) +
+           __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23);
 }
 
 PENTE_INLINE pente_float16 pente_fold4_float16(pente_float16 a, pente_float16 b) {
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-           __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 20, 21, 22, 23, 8, 9, 10, 11, 28, 29, 30, 31) +
+           __builtin_shufflevector(a, b, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
 }
 
 PENTE_INLINE pente_float16 pente_fold2_float16(pente_float16 a, pente_float16 b) {
-    return __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
-           __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    return __builtin_shufflevector(a, b, 0, 1, 18, 19, 4, 5, 22, 23, 8, 9, 26, 27, 12, 13, 30, 31) +
+           __builtin_shufflevector(a, b, 2, 3, 16, 17, 6, 7, 20, 21, 10, 11, 24, 25, 14, 15, 28, 29);
 }
 
 PENTE_INLINE pente_float16 pente_fold1_float16(pente_float16 a, pente_float16 b) {
-    return __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +
-           __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
+    return __builtin_shufflevector(a, b, 0, 17, 2, 19, 4, 21, 6, 23, 8, 25, 10, 27, 12, 29, 14, 31) +
+           __builtin_shufflevector(a, b, 1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
 }
 
 PENTE_INLINE pente_double8 pente_fold4_double8(pente_double8 a, pente_double8 b) {
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
-           __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 12, 13, 14, 15) +
+           __builtin_shufflevector(a, b, 4, 5, 6, 7, 8, 9, 10, 11);
 }
 
 PENTE_INLINE pente_double8 pente_fold2_double8(pente_double8 a, pente_double8 b) {
-    return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13) +
-           __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15);
+    return __builtin_shufflevector(a, b, 0, 1, 10, 11, 4, 5, 14, 15) +
+           __builtin_shufflevector(a, b, 2, 3, 8, 9, 6, 7, 12, 13);
 }
 
 PENTE_INLINE pente_double8 pente_fold1_double8(pente_double8 a, pente_double8 b) {
-    return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14) +
-           __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+    return __builtin_shufflevector(a, b, 0, 9, 2, 11, 4, 13, 6, 15) +
+           __builtin_shufflevector(a, b, 1, 8, 3, 10, 5, 12, 7, 14);
+}
+
+/* Every second or fourth lane, and no matter what. */
+PENTE_INLINE pente_float16 pente_every2_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 2, 4, 6, 8, 10, 12, 14, -1, -1, -1, -1, -1, -1, -1, -1);
+}
+
+PENTE_INLINE pente_float16 pente_every4_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+}
+
+PENTE_INLINE pente_double8 pente_every2_double8(pente_double8 v) {
+    return __builtin_shufflevector(v, v, 0, 2, 4, 6, -1, -1, -1, -1);
+}
+
+/* The lanes as a matrix of two or four columns, transposed. */
+PENTE_INLINE pente_float16 pente_rows2_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+}
+
+PENTE_INLINE pente_float16 pente_rows4_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+
+PENTE_INLINE pente_double8 pente_rows2_double8(pente_double8 v) {
+    return __builtin_shufflevector(v, v, 0, 2, 4, 6, 1, 3, 5, 7);
+}
+
+PENTE_INLINE pente_double8 pente_rows4_double8(pente_double8 v) {
+    return __builtin_shufflevector(v, v, 0, 4, 1, 5, 2, 6, 3, 7);
 }
 
 /* The first lanes, one, two or four, over and over. */
@@ -151,9 +181,13 @@ PENTE_INLINE pente_double8 pente_first_lanes_double8(pente_double8 v, int64_t co
     return (pente_double8)((pente_int8)v & (lane < count));
 }
 
-/* What will be read soon is brought to the second-level cache meanwhile. Any address will do. */
+/* What will be read soon is brought to the first-level cache meanwhile, or to the second-level one. Any address will do. */
 PENTE_INLINE void pente_prefetch(const void *address) {
     __builtin_prefetch(address, 0, 3);
+}
+
+PENTE_INLINE void pente_prefetch_far(const void *address) {
+    __builtin_prefetch(address, 0, 2);
 }
 
 /* The first `count` elements, less than all, and zeros; nothing beyond them is touched. */
@@ -173,6 +207,15 @@ PENTE_INLINE pente_double8 pente_load_double8(const double *from, int64_t count)
 
 PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t count) {
     _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), vector);
+}
+
+/* Up to four: a whole vector would straddle two cache lines more often. */
+PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
+    return _mm512_zextps128_ps512(_mm_maskz_loadu_ps((__mmask8)((1u << count) - 1), from));
+}
+
+PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
+    return _mm512_zextpd256_pd512(_mm256_maskz_loadu_pd((__mmask8)((1u << count) - 1), from));
 }
 
 #elif defined(__AVX2__)
@@ -232,6 +275,18 @@ PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t 
 
 #endif
 
+#if !defined(__AVX512F__)
+
+PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
+    return pente_load_float16(from, count);
+}
+
+PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
+    return pente_load_double8(from, count);
+}
+
+#endif
+
 /* The transpose of a block: up to a vector's lanes of lines, of up to as many elements, go to `to` a line behind another;
  * where the source has no line there are zeros. With vectors, halves are exchanged, then quarters, and so on. */
 #if !defined(__AVX2__)
@@ -282,7 +337,10 @@ void pente_transpose_float16(const float *from, int64_t stride, int64_t lines, i
     }
     v a[16], b[16];
 #pragma clang loop unroll(full)
-    for (int i = 0; i < 16; i++) __builtin_memcpy(&a[i], from + i * stride, 64);
+    for (int i = 0; i < 16; i++) {
+        pente_prefetch_far(from + i * stride + 64);
+        __builtin_memcpy(&a[i], from + i * stride, 64);
+    }
 #pragma clang loop unroll(full)
     for (int i = 0; i < 8; i++) b[i] = PENTE_LOW8(a[i], a[i + 8]), b[i + 8] = PENTE_HIGH8(a[i], a[i + 8]);
 #pragma clang loop unroll(full)
