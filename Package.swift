@@ -40,7 +40,7 @@ let libm: [LinkerSetting] = isEmbedded ? [] : [.linkedLibrary("m")]
 let levelTargets = levels.sorted { $0.key < $1.key }.map { name, flags in
     Target.target(
         name: name, dependencies: ["PenteKernels", "PenteVectors"],
-        swiftSettings: embedded + [.unsafeFlags(flags.flatMap { ["-Xcc", $0] })])
+        swiftSettings: embedded + [.unsafeFlags(flags.flatMap { ["-Xcc", $0] } + ["-Xllvm", "-unroll-runtime=false"])])
 }
 
 // The shared library has the Swift library and its C interface in one module: what both specialize is there once.

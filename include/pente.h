@@ -323,10 +323,11 @@ PENTE_MUST_CHECK pente_status pente_context_new(const pente_layer *layer, pente_
 PENTE_API pente_status pente_context_free(pente_context *context);
 
 /* y = layer(x); x is q x in_features, y is q x out_features. A row's result depends on that row alone, bit for bit, if
- * no linear layer has 16 outputs or more (but for layers of your own); if one has, rows go in groups of eight, and the
- * last rows of a batch, fewer than eight, may differ in the last place from what they give in a larger one. With a
- * context, x's memory is borrowed until the backward pass: leave it be; if a callback fails, or is at work for another
- * call, the context's former pass is lost. NULL: inference, nothing is kept. Reads the layer, writes the context. */
+ * no linear layer has 16 outputs or more, 16 of at least 128 inputs apart (but for layers of your own); if one has, rows go
+ * in groups of eight, and the last rows of a batch, fewer than eight, may differ in the last place from what they give in a
+ * larger one. With a context, x's memory is borrowed until the backward pass: leave it be; if a callback fails, or is at
+ * work for another call, the context's former pass is lost. NULL: inference, nothing is kept. Reads the layer, writes the
+ * context. */
 PENTE_MUST_CHECK pente_status pente_layer_forward(const pente_layer *layer, pente_context *context,
                                                   const pente_matrix *x, const pente_matrix *y);
 

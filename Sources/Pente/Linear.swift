@@ -21,7 +21,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     }
 
     private override init(_ inputs: Int, _ outputs: Int, _ parameters: [Parameter<Element>]) {
-        isNarrow = outputs < 16
+        isNarrow = outputs < 16 || outputs == 16 && inputs >= 128
         weights = parameters[0].view
         biases = parameters.count > 1 ? UnsafePointer(parameters[1].values) : nil
         // Powers of two: each layer's blocks then end where a chain's do.
@@ -57,8 +57,9 @@ public final class Linear<Element: Scalar>: Layer<Element> {
 
     private let weights: MatrixView<Element>
     private let biases: UnsafePointer<Element>?
-    /// Fewer outputs than a vector has lanes: y is computed as dot products, rows of X with rows of the weight. With more
-    /// outputs a vector is of outputs, and the weight is transposed for eight rows of X or more.
+    /// No more outputs than a vector of float32 has lanes: y is computed as dot products, rows of X with rows of the weight,
+    /// which sixteen outputs want long. With more a vector is of outputs, and the weight is transposed for eight rows of X
+    /// or more.
     private let isNarrow: Bool
     private let sumRows: Int
 
