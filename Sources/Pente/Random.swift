@@ -4,6 +4,8 @@ import PenteSystem
 package struct MersenneTwister: ~Copyable {
     private static var length: Int { 624 }
     private var state = InlineArray<624, UInt32>(repeating: 0)
+    /// What is drawn, from `next` on.
+    private var words = InlineArray<624, UInt32>(repeating: 0)
     private var next = 624
 
     /// The low 32 bits of the seed count, as in PyTorch.
@@ -14,14 +16,11 @@ package struct MersenneTwister: ~Copyable {
         }
     }
 
+    @inline(__always)
     package mutating func draw32() -> UInt32 {
-        if next == Self.length { twist() }
-        var word = state[next]
-        next &+= 1
-        word ^= word >> 11
-        word ^= (word << 7) & 0x9d2c_5680
-        word ^= (word << 15) & 0xefc6_0000
-        return word ^ (word >> 18)
+        if next == Self.length { refill() }
+        defer { next &+= 1 }
+        return words[next]
     }
 
     /// Two draws, the first the high word.
@@ -30,11 +29,22 @@ package struct MersenneTwister: ~Copyable {
         return high << 32 | UInt64(draw32())
     }
 
-    private mutating func twist() {
+    @inline(never) @_optimize(speed)
+    private mutating func refill() {
+        /// `i` with the next word, and with the one 397 further on; both cyclic.
+        func twist(_ i: Int, _ following: Int, _ distant: Int) {
+            let mixed = (state[i] & 0x8000_0000) | (state[following] & 0x7fff_ffff)
+            state[i] = state[distant] ^ (mixed >> 1) ^ ((0 &- (mixed & 1)) & 0x9908_b0df)
+        }
+        for i in 0..<227 { twist(i, i &+ 1, i &+ 397) }
+        for i in 227..<623 { twist(i, i &+ 1, i &- 227) }
+        twist(623, 0, 396)
         for i in 0..<Self.length {
-            let mixed = (state[i] & 0x8000_0000) | (state[(i &+ 1) % Self.length] & 0x7fff_ffff)
-            let odd: UInt32 = mixed & 1 == 0 ? 0 : 0x9908_b0df
-            state[i] = state[(i &+ 397) % Self.length] ^ (mixed >> 1) ^ odd
+            var word = state[i]
+            word ^= word >> 11
+            word ^= (word << 7) & 0x9d2c_5680
+            word ^= (word << 15) & 0xefc6_0000
+            words[i] = word ^ (word >> 18)
         }
         next = 0
     }
@@ -49,12 +59,13 @@ package struct MersenneTwister: ~Copyable {
     }
 
     /// Writes a permutation of 0..<count: torch.randperm's.
+    @_optimize(speed)
     package mutating func permute(_ indices: UnsafeMutableBufferPointer<Int>) {
         let count = indices.count
         for i in 0..<count { indices[i] = i }
         if count < Int(UInt32.max / 20) {
             for i in 0..<max(count &- 1, 0) {
-                indices.swapAt(i, i &+ Int(draw32()) % (count &- i))
+                indices.swapAt(i, i &+ Int(draw32() % UInt32(truncatingIfNeeded: count &- i)))
             }
         } else {
             // 32 bits would favour the low indices; PyTorch fills from the front then.
