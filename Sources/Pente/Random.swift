@@ -60,9 +60,9 @@ package struct MersenneTwister: ~Copyable {
 
     /// Writes a permutation of 0..<count: torch.randperm's.
     @_optimize(speed)
-    package mutating func permute(_ indices: UnsafeMutableBufferPointer<Int>) {
+    package mutating func permute<Index: FixedWidthInteger>(_ indices: UnsafeMutableBufferPointer<Index>) {
         let count = indices.count
-        for i in 0..<count { indices[i] = i }
+        for i in 0..<count { indices[i] = Index(truncatingIfNeeded: i) }
         if count < Int(UInt32.max / 20) {
             for i in 0..<max(count &- 1, 0) {
                 indices.swapAt(i, i &+ Int(draw32() % UInt32(truncatingIfNeeded: count &- i)))
@@ -72,7 +72,7 @@ package struct MersenneTwister: ~Copyable {
             for i in 0..<count {
                 let other = Int(draw64() % UInt64(i &+ 1))
                 indices[i] = indices[other]
-                indices[other] = i
+                indices[other] = Index(truncatingIfNeeded: i)
             }
         }
     }

@@ -247,66 +247,6 @@ private struct Throttle {
     }
 }
 
-/// An epoch's mini-batches: views of the data in order, or rows gathered in a shuffled order.
-private struct Batches<Element: Scalar>: ~Copyable {
-    private let examples: Examples<Element>
-    private let size: Int
-    private var first = 0
-    private var generator: MersenneTwister
-    /// Empty for rows in order.
-    private let order: Buffer<Int>
-    private let gathered: Buffer<Element>
-
-    init(_ examples: Examples<Element>, _ options: FitOptions) throws(PenteError) {
-        self.examples = examples
-        size = min(options.batchSize, examples.count)
-        generator = MersenneTwister(seed: options.seed)
-        let columns = examples.x.columns + examples.y.columns + 1
-        let order = options.shuffle ? try Buffer(count: examples.count) : Buffer<Int>()
-        gathered = options.shuffle ? try Buffer(count: size * columns) : Buffer<Element>()
-        self.order = order
-    }
-
-    var rows: Int { examples.count }
-
-    mutating func startEpoch() {
-        first = 0
-        if !order.isEmpty { generator.permute(UnsafeMutableBufferPointer(start: order.base, count: order.count)) }
-    }
-
-    mutating func next() -> Examples<Element>? {
-        if first == examples.count { return nil }
-        let count = min(size, examples.count - first)
-        defer { first += count }
-        if order.isEmpty { return examples.rows(first, count) }
-        let rows = order.base + first
-        prefetch(rows + count, min(size, examples.count - first - count))
-        var base = gathered.base
-        func gather(_ view: MatrixView<Element>) -> MatrixView<Element> {
-            let start = base
-            for i in 0..<count {
-                base.copy(view.rows(rows[i], 1).base, count: view.columns)
-                base += view.columns
-            }
-            return MatrixView(start, rows: count, columns: view.columns)
-        }
-        return Examples(x: gather(examples.x), y: gather(examples.y), sampleWeight: examples.sampleWeight.map(gather))
-    }
-}
-
-extension Batches {
-    /// The next batch's rows, from all over the memory, are on their way while this one is at work.
-    private func prefetch(_ rows: UnsafePointer<Int>, _ count: Int) {
-        for i in 0..<count {
-            let row = UnsafeRawPointer(examples.x.base + rows[i] &* examples.x.rowStride)
-            for byte in stride(from: 0, to: min(examples.x.columns &* MemoryLayout<Element>.size, 1024), by: 64) {
-                pente_prefetch_line(row + byte)
-            }
-            pente_prefetch_line(examples.y.base + rows[i] &* examples.y.rowStride)
-        }
-    }
-}
-
 /// An optimizer's parameters at one moment; as a whole with their gradients and momentum.
 private struct Snapshot<Element: Scalar>: ~Copyable {
     private let states: [SGD<Element>.State]

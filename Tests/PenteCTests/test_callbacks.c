@@ -228,6 +228,44 @@ static void test_should_stop(void **state) {
     training_free(&t);
 }
 
+static int32_t stop_at_once(void *user_data) {
+    ++*(int *)user_data;
+    return 1;
+}
+
+/* Rows enough that the question comes in the middle of an epoch. The next run begins with the seed's first order again,
+ * and learns what one does that follows nothing: lr was 0 until then, and there is no momentum. */
+static void test_after_a_stop(void **state) {
+    (void)state;
+    enum { ROWS = 60000 };
+    training t = training_new(PENTE_FLOAT32, 3, 2, PENTE_MEAN, 0);
+    training fresh = training_new(PENTE_FLOAT32, 3, 2, PENTE_MEAN, 0);
+    pente_matrix x = matrix_random(PENTE_FLOAT32, ROWS, 3, 3), y = matrix_random(PENTE_FLOAT32, ROWS, 2, 2);
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    pente_fit_report report = PENTE_FIT_REPORT_INIT;
+    pente_sgd_options no_momentum = options_of(0, 0, 0, 0, 0, 0);
+    int asked = 0;
+    OK(pente_sgd_set_options(t.sgd, 0, &no_momentum));
+    OK(pente_sgd_set_options(fresh.sgd, 0, &no_momentum));
+    options.epochs = INT64_MAX;
+    options.batch_size = 7;
+    options.should_stop = stop_at_once;
+    options.user_data = &asked;
+    OK(pente_trainer_fit(t.trainer, &x, &y, &options, &report));
+    assert_true(asked == 1 && report.stop_reason == PENTE_STOP_REQUEST);
+    options.epochs = 1;
+    options.should_stop = NULL;
+    OK(pente_sgd_set_lr(t.sgd, 0, 1e-5));
+    OK(pente_sgd_set_lr(fresh.sgd, 0, 1e-5));
+    OK(pente_trainer_fit(t.trainer, &x, &y, &options, NULL));
+    OK(pente_trainer_fit(fresh.trainer, &x, &y, &options, NULL));
+    assert_true(same_model(&t.model, &fresh.model));
+    matrix_free(&x);
+    matrix_free(&y);
+    training_free(&t);
+    training_free(&fresh);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_on_epoch),
@@ -235,6 +273,7 @@ int main(void) {
         cmocka_unit_test(test_free_in_callback),
         cmocka_unit_test(test_on_epoch_of_a_chain),
         cmocka_unit_test(test_should_stop),
+        cmocka_unit_test(test_after_a_stop),
     };
     return cmocka_run_group_tests_name("callbacks", tests, NULL, NULL);
 }

@@ -106,7 +106,8 @@ static void check_fit(pente_dtype dtype, plan p) {
 
 static void test_batches(void **state) {
     (void)state;
-    static const int64_t sizes[][2] = {{1, 1}, {10, 3}, {32, 8}, {33, 32}, {50, 1}, {20, 100}, {2600, 1030}};
+    static const int64_t sizes[][2] = {{1, 1},    {10, 3},  {32, 8},   {33, 32},   {50, 1},
+                                       {20, 100}, {700, 1}, {700, 32}, {700, 600}, {2600, 1030}};
     for (size_t i = 0; i < COUNT(sizes); i++) {
         for (int flags = 0; flags < 8; flags++) {
             plan p = {sizes[i][0], sizes[i][1], flags & 1, flags >> 1 & 1, flags >> 2, PENTE_MEAN};

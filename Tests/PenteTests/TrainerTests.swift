@@ -62,6 +62,20 @@ import Testing
         #expect(report.epochs == 3 && report.stopReason == .epochs && report.bestEpoch == 0)
     }
 
+    /// Indices of 32 bits and of 64, which only data beyond any test's memory need.
+    @Test(arguments: [1, 2, 31, 625, 5000]) func anOrderIsTheSameInBothWidths(count: Int) throws {
+        var one = MersenneTwister(seed: 3), two = MersenneTwister(seed: 3), three = MersenneTwister(seed: 3)
+        let narrow = try RowOrder(count: count, isWide: false), wide = try RowOrder(count: count, isWide: true)
+        var expected = [Int](repeating: 0, count: count)
+        for _ in 0..<3 {
+            narrow.shuffle(&one)
+            wide.shuffle(&two)
+            expected.withUnsafeMutableBufferPointer { three.permute($0) }
+            #expect((0..<count).map { narrow[$0] } == expected)
+            #expect((0..<count).map { wide[$0] } == expected)
+        }
+    }
+
     @Test func earlyStoppingGivesBackTheBest() throws {
         let setup = try Setup<Double>(4, 1)
         let x: Matrix<Double> = try random(40, 4, seed: 1), y: Matrix<Double> = try random(40, 1, seed: 2)
