@@ -107,9 +107,8 @@ public final class Activation<Element: Scalar>: Layer<Element> {
         _ input: MatrixView<Element>, gradOutput: MatrixView<Element>?, into output: MutableMatrixView<Element>
     ) {
         Element._perform(
-            .activation(
-                ActivationPass(
-                    kernel, negativeSlope: Element(function.negativeSlope), input: input, gradOutput: gradOutput,
-                    output: output)))
+            ActivationPass(
+                kernel, negativeSlope: Element(function.negativeSlope), input: input, gradOutput: gradOutput,
+                output: output))
     }
 }

@@ -70,16 +70,14 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
         }
     }
 
-    /// Where the batch's gradients are, from the one numbered `offset` on.
-    package func source(from offset: Int) -> Update<Element>.Source {
-        isWide ? .wide(wide.base + offset) : .sums(partial.base + offset)
-    }
+    /// Where the batch's gradients are.
+    package var sums: Updates<Element>.Sums { isWide ? .wide(wide.base) : .narrow(partial.base) }
 
     /// Adds `count` of them, from the one numbered `offset` on, to `gradients`.
     package func add(from offset: Int, _ count: Int, to gradients: UnsafeMutablePointer<Element>) {
         let direction: Accumulation<Element>.Direction =
             isWide ? .narrow(wide.base + offset, to: gradients) : .add(partial.base + offset, to: gradients)
-        Element._perform(.accumulate(Accumulation(direction, count: count)))
+        Element._perform(Accumulation(direction, count: count))
     }
 }
 
@@ -100,6 +98,6 @@ package struct GradientBlock<Element: Scalar> {
     /// The first `count` gradients of the block are written.
     package func end(_ count: Int) {
         guard let wide, count > 0 else { return }
-        Element._perform(.accumulate(Accumulation(.widen(partial, to: wide), count: count)))
+        Element._perform(Accumulation(.widen(partial, to: wide), count: count))
     }
 }

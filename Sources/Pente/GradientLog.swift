@@ -54,7 +54,7 @@ package struct GradientLog<Element: Scalar>: BitwiseCopyable {
             let count = start.load(fromByteOffset: MemoryLayout<Int>.size, as: Int.self)
             sum += Self.header
             if count >= 0 {
-                Element._perform(.accumulate(Accumulation(.widen(UnsafePointer(sum), to: to), count: count)))
+                Element._perform(Accumulation(.widen(UnsafePointer(sum), to: to), count: count))
                 sum += Self.count(count) - Self.header
             } else {
                 let wide = UnsafeRawPointer(sum).assumingMemoryBound(to: Double.self)

@@ -202,9 +202,7 @@ extension Layer {
                 tensors.append(namedMomentum(state))
             }
             try file.read(tensors, ignoringOptimizer: false)
-            for (state, isThere) in zip(sgd.states, isThere) { state.hasStepped = isThere }
-            for (group, saved) in zip(sgd.groups, saved.groups) { group.options = saved.options }
-            sgd.stepCount = saved.stepCount
+            sgd.restore(stepCount: saved.stepCount, hasStepped: isThere, options: saved.groups.map { $0.options })
         }
     }
 }

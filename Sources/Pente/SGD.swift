@@ -48,7 +48,7 @@ public struct SGDOptions: Sendable, Equatable {
 public final class SGD<Element: Scalar> {
     package final class Group {
         package let layers: [Layer<Element>]
-        package var options: SGDOptions
+        package fileprivate(set) var options: SGDOptions
         /// In the order of the layers' trained parameters.
         package let states: [State]
 
@@ -63,7 +63,7 @@ public final class SGD<Element: Scalar> {
     package final class State {
         package let parameter: Parameter<Element>
         package fileprivate(set) var buffer = Buffer<Element>()
-        package var hasStepped = false
+        package fileprivate(set) var hasStepped = false
 
         fileprivate init(_ parameter: Parameter<Element>) { self.parameter = parameter }
 
@@ -74,8 +74,14 @@ public final class SGD<Element: Scalar> {
 
     package private(set) var groups: [Group] = []
 
+    /// A step of each state, as the kernels take it, and whether it is so still.
+    private var updates = Buffer<Update<Element>>()
+    private var isPrepared = false
+    /// Whether the next step is the first of some buffer.
+    private var beginsBuffers = false
+
     /// How many steps it has made, its trainers' among them.
-    public package(set) var stepCount = 0
+    public private(set) var stepCount = 0
 
     /// An optimizer whose group 0 is `layers`: at least one, each parameter once, and at least one to train.
     public init(_ layers: [Layer<Element>], options: SGDOptions = SGDOptions()) throws(PenteError) {
@@ -106,6 +112,7 @@ public final class SGD<Element: Scalar> {
             }
         }
         groups.append(Group(layers, options))
+        isPrepared = false
     }
 
     package var states: [State] { groups.flatMap { $0.states } }
@@ -132,6 +139,15 @@ public final class SGD<Element: Scalar> {
         try requireGroup(group)
         try options.validate()
         groups[group].options = options
+        isPrepared = false
+    }
+
+    /// Which of the states have made a step, and the groups' options, as they were before, or in a file.
+    package func restore(stepCount: Int, hasStepped: [Bool], options: [SGDOptions]) {
+        self.stepCount = stepCount
+        for (state, hasStepped) in zip(states, hasStepped) { state.hasStepped = hasStepped }
+        for (group, options) in zip(groups, options) { group.options = options }
+        isPrepared = false
     }
 
     private func requireGroup(_ group: Int) throws(PenteError) {
@@ -148,46 +164,59 @@ public final class SGD<Element: Scalar> {
     }
 
     /// One step for every parameter, from its gradient.
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     public func step() throws(PenteError) {
         try prepare()
         update()
     }
 
-    /// Allocates the buffers that the next step needs: all that can fail in it.
-    @specialized(where Element == Float)
-    @specialized(where Element == Double)
+    /// Makes ready for a step: all that can fail in it.
+    @inline(__always)
     package func prepare() throws(PenteError) {
-        for group in groups where group.options.momentum != 0 {
-            for state in group.states { try state.requireBuffer() }
-        }
+        if !isPrepared { try collectUpdates() }
     }
 
+    @inline(never)
     @specialized(where Element == Float)
     @specialized(where Element == Double)
-    package func update() {
+    private func collectUpdates() throws(PenteError) {
+        let count = groups.reduce(0) { $0 + $1.states.count }
+        if updates.count != count { updates = try Buffer(count: count) }
+        beginsBuffers = false
+        var next = updates.base
         for group in groups {
             let options = group.options
-            for state in group.states { state.update(options, from: .gradient) }
+            let hasMomentum = options.momentum != 0
+            for state in group.states {
+                if hasMomentum { try state.requireBuffer() }
+                if hasMomentum && !state.hasStepped { beginsBuffers = true }
+                next.pointee = Update(
+                    parameter: state.parameter.values, gradient: state.parameter.gradients,
+                    momentumBuffer: hasMomentum ? state.buffer.base : nil, count: state.parameter.count,
+                    isFirst: !state.hasStepped, learningRate: Element(options.lr), momentum: Element(options.momentum),
+                    gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),
+                    nesterov: options.nesterov, maximize: options.maximize)
+                next += 1
+            }
         }
-        countStep()
+        isPrepared = true
     }
 
-    package func countStep() {
+    /// The step that is prepared: from the parameters' gradients, or from those of a batch, of which `offsets` has a
+    /// place for each state's.
+    @inline(__always)
+    package func update(offsets: UnsafePointer<Int>? = nil, sums: Updates<Element>.Sums = .none) {
+        Element._perform(Updates(updates.base, count: updates.count, offsets: offsets, sums: sums))
+        if beginsBuffers { endFirstStep() }
         if stepCount < Int.max { stepCount += 1 }
     }
-}
 
-extension SGD.State {
-    @inline(__always)
-    package func update(_ options: SGDOptions, from source: Update<Element>.Source) {
-        let hasMomentum = options.momentum != 0
-        Element._perform(
-            Update(
-                parameter: parameter.values, gradient: parameter.gradients, source: source,
-                momentumBuffer: hasMomentum ? buffer.base : nil, count: parameter.count, isFirst: !hasStepped,
-                learningRate: Element(options.lr), momentum: Element(options.momentum),
-                gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),
-                nesterov: options.nesterov, maximize: options.maximize))
-        if hasMomentum { hasStepped = true }
+    @inline(never)
+    private func endFirstStep() {
+        for group in groups where group.options.momentum != 0 {
+            for state in group.states { state.hasStepped = true }
+        }
+        isPrepared = false
     }
 }

@@ -23,7 +23,22 @@ extension Scalar {
     }
 
     @inline(__always)
-    static func _perform(_ update: Update<Self>) { withUnsafePointer(to: update) { _perform(.update($0)) } }
+    static func _perform(_ updates: Updates<Self>) { withUnsafePointer(to: updates) { _perform(.update($0)) } }
+
+    @inline(__always)
+    static func _perform(_ accumulation: Accumulation<Self>) {
+        withUnsafePointer(to: accumulation) { _perform(.accumulate($0)) }
+    }
+
+    @inline(__always)
+    static func _perform(_ activation: ActivationPass<Self>) {
+        withUnsafePointer(to: activation) { _perform(.activation($0)) }
+    }
+
+    @inline(__always)
+    static func _perform(_ standardization: Standardization<Self>) {
+        withUnsafePointer(to: standardization) { _perform(.standardization($0)) }
+    }
 }
 
 extension Float: Scalar {

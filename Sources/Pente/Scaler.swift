@@ -85,9 +85,8 @@ public final class Scaler<Element: Scalar>: Layer<Element> {
         _ input: MatrixView<Element>, mean: UnsafeMutablePointer<Element>?, into output: MutableMatrixView<Element>
     ) {
         Element._perform(
-            .standardization(
-                Standardization(
-                    input: input, mean: mean.map { UnsafePointer($0) }, scale: parameters[1].values, output: output)))
+            Standardization(
+                input: input, mean: mean.map { UnsafePointer($0) }, scale: parameters[1].values, output: output))
     }
 }
 

@@ -144,6 +144,7 @@ extension Trainer {
 
         var batches = try Batches(examples, options)
         let start = try Snapshot(sgd.states, isWhole: true)
+        let hasStepped = sgd.states.map { $0.hasStepped }
         let stepCount = sgd.stepCount
         let best = try Snapshot(options.patience > 0 ? sgd.states : [], isWhole: false)
         var throttle = Throttle()
@@ -153,7 +154,7 @@ extension Trainer {
                 shouldStop: { work in throttle.isDue(after: work) && shouldStop() })
         } catch {
             start.restore()
-            sgd.stepCount = stepCount
+            sgd.restore(stepCount: stepCount, hasStepped: hasStepped, options: [])
             throw error
         }
     }
@@ -251,12 +252,10 @@ private struct Throttle {
 private struct Snapshot<Element: Scalar>: ~Copyable {
     private let states: [SGD<Element>.State]
     private let elements: Buffer<Element>
-    private let hasStepped: [Bool]
     private let isWhole: Bool
 
     init(_ states: [SGD<Element>.State], isWhole: Bool) throws(PenteError) {
         self.states = states
-        hasStepped = states.map { $0.hasStepped }
         self.isWhole = isWhole
         let count = states.reduce(0) { $0 + $1.parameter.count } * (isWhole ? 3 : 1)
         elements = count > 0 ? try Buffer(count: count) : Buffer()
@@ -269,8 +268,6 @@ private struct Snapshot<Element: Scalar>: ~Copyable {
 
     func restore() {
         transfer { live, kept, count in live.copy(kept, count: count) }
-        guard isWhole else { return }
-        for (state, hasStepped) in zip(states, hasStepped) { state.hasStepped = hasStepped }
     }
 
     private func transfer(_ copy: (UnsafeMutablePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void) {

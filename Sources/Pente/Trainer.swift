@@ -10,9 +10,10 @@ public final class Trainer<Element: Scalar> {
     private var memory = PassMemory<Element>()
     /// The loss's gradient with respect to the prediction, for a block of rows.
     private var gradPrediction = Buffer<Element>()
-    /// What a step updates, once it is known.
-    private var targets = Buffer<Target>()
-    private var targetGroups = 0
+    /// Where the batch's sums have the gradient of each of the optimizer's parameters, once it is known; −1 for a parameter
+    /// that the layer does not have. It is of so many groups.
+    private var offsets = Buffer<Int>()
+    private var offsetGroups = 0
     /// The shape of a single block that there is memory for.
     private var prepared = (rows: 0, columns: 0)
     private let rowsPerBlock: Int
@@ -127,9 +128,9 @@ extension Trainer {
         _ examples: Examples<Element>, rows: Double, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
         let divisor = mse.divisor(rows: rows, columns: examples.y.columns)
-        if targetGroups != sgd.groupCount { try collectTargets() }
+        if offsetGroups != sgd.groupCount { try collectOffsets() }
         try memory.sums.start(count: layer.trainedCount, isWide: examples.count > rowsPerSum)
-        for i in 0..<targets.count { try targets.base[i].prepare() }
+        try sgd.prepare()
         let scale: Element = mse.scale(divisor)
         let total =
             examples.count <= rowsPerBlock
@@ -138,8 +139,7 @@ extension Trainer {
         guard let total else { return nil }
         let loss = total / divisor
         guard Element(loss).isFinite else { throw notFinite(loss) }
-        for i in 0..<targets.count { targets.base[i].update(memory.sums) }
-        sgd.countStep()
+        sgd.update(offsets: offsets.base, sums: memory.sums.sums)
         return loss
     }
 
@@ -220,41 +220,16 @@ extension Trainer {
         return total
     }
 
-    private func collectTargets() throws(PenteError) {
-        let collected = try Buffer<Target>(count: sgd.states.count)
-        var t = 0
-        for group in sgd.groups {
-            for state in group.states {
-                var offset = 0
-                let index = layer.trained.firstIndex { $0.isSame(as: state.parameter) }
-                if let index { for parameter in layer.trained[..<index] { offset += parameter.count } }
-                collected.base[t] = Target(
-                    state: .passUnretained(state), group: .passUnretained(group), offset: index == nil ? nil : offset)
-                t += 1
-            }
+    @inline(never)
+    private func collectOffsets() throws(PenteError) {
+        let states = sgd.states
+        let collected = try Buffer<Int>(count: states.count)
+        for (i, state) in states.enumerated() {
+            let index = layer.trained.firstIndex { $0.isSame(as: state.parameter) }
+            collected.base[i] = index.map { layer.trained[..<$0].reduce(0) { $0 + $1.count } } ?? -1
         }
-        targets = collected
-        targetGroups = sgd.groupCount
-    }
-
-    /// A parameter of the optimizer's, and where its gradient is in the batch's sums; nil if the layer does not have it.
-    /// The optimizer keeps the objects.
-    private struct Target: BitwiseCopyable {
-        let state: Unmanaged<SGD<Element>.State>
-        let group: Unmanaged<SGD<Element>.Group>
-        let offset: Int?
-
-        func prepare() throws(PenteError) {
-            let hasMomentum = group._withUnsafeGuaranteedRef { $0.options.momentum != 0 }
-            if hasMomentum { try state.takeUnretainedValue().requireBuffer() }
-        }
-
-        func update(_ sums: borrowing GradientSums<Element>) {
-            let source = offset.map { sums.source(from: $0) } ?? .zero
-            state._withUnsafeGuaranteedRef { state in
-                group._withUnsafeGuaranteedRef { group in state.update(group.options, from: source) }
-            }
-        }
+        offsets = collected
+        offsetGroups = sgd.groupCount
     }
 
     private func notFinite(_ loss: Double) -> PenteError {

@@ -3,22 +3,22 @@
 /// Everything below `run` is inlined into the module that calls it, and so compiled for that module's processor;
 /// nothing of it may be emitted as a function of its own, which another module could then share.
 public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
-    // Large, and in the smallest of steps: they stay where they are.
+    // A pointer and what it points to: two registers.
     case pass(UnsafePointer<Pass<T>>)
-    case update(UnsafePointer<Update<T>>)
-    case accumulate(Accumulation<T>)
-    case activation(ActivationPass<T>)
-    case standardization(Standardization<T>)
+    case update(UnsafePointer<Updates<T>>)
+    case accumulate(UnsafePointer<Accumulation<T>>)
+    case activation(UnsafePointer<ActivationPass<T>>)
+    case standardization(UnsafePointer<Standardization<T>>)
 
     /// All but a pass, which is a function of its own: what is rare would take registers from it.
     @_alwaysEmitIntoClient @_transparent
     public func runElements<V: KernelVector<T>>(_ vector: V.Type) {
         switch self {
         case .pass: break
-        case .update(let update): update.pointee.run(vector)
-        case .accumulate(let accumulation): accumulation.run(vector)
-        case .activation(let activation): activation.run(vector)
-        case .standardization(let standardization): standardization.run(vector)
+        case .update(let updates): updates.pointee.run(vector)
+        case .accumulate(let accumulation): accumulation.pointee.run(vector)
+        case .activation(let activation): activation.pointee.run(vector)
+        case .standardization(let standardization): standardization.pointee.run(vector)
         }
     }
 }

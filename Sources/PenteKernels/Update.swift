@@ -1,39 +1,29 @@
 /// One step of stochastic gradient descent for one parameter: torch.optim.SGD's formula, each update of which is one
 /// fused multiply-add in the parameter's type.
 public struct Update<T: KernelScalar>: BitwiseCopyable {
-    public var parameter: UnsafeMutablePointer<T>
-    public var gradient: UnsafeMutablePointer<T>
-    public var source: Source
+    @usableFromInline var parameter: UnsafeMutablePointer<T>
+    @usableFromInline var gradient: UnsafeMutablePointer<T>
     /// nil without momentum.
-    public var momentumBuffer: UnsafeMutablePointer<T>?
-    public var count: Int
+    @usableFromInline var momentumBuffer: UnsafeMutablePointer<T>?
+    @usableFromInline var count: Int
     /// The buffer has not been written yet: it becomes a copy of the gradient.
-    public var isFirst: Bool
-    public var learningRate: T
-    public var momentum: T
+    @usableFromInline var isFirst: Bool
+    @usableFromInline var learningRate: T
+    @usableFromInline var momentum: T
     /// 1 − dampening.
-    public var gradientShare: T
-    public var weightDecay: T
-    public var nesterov: Bool
-    public var maximize: Bool
-
-    /// Where the gradient comes from, if it is not there yet.
-    public enum Source: BitwiseCopyable {
-        case gradient, zero
-        case sums(UnsafePointer<T>)
-        case wide(UnsafePointer<Double>)
-    }
+    @usableFromInline var gradientShare: T
+    @usableFromInline var weightDecay: T
+    @usableFromInline var nesterov: Bool
+    @usableFromInline var maximize: Bool
 
     @inlinable @inline(__always)
     public init(
-        parameter: UnsafeMutablePointer<T>, gradient: UnsafeMutablePointer<T>, source: Source,
+        parameter: UnsafeMutablePointer<T>, gradient: UnsafeMutablePointer<T>,
         momentumBuffer: UnsafeMutablePointer<T>?, count: Int, isFirst: Bool, learningRate: T, momentum: T,
-        gradientShare: T, weightDecay: T, nesterov: Bool,
-        maximize: Bool
+        gradientShare: T, weightDecay: T, nesterov: Bool, maximize: Bool
     ) {
         self.parameter = parameter
         self.gradient = gradient
-        self.source = source
         self.momentumBuffer = momentumBuffer
         self.count = count
         self.isFirst = isFirst
@@ -44,41 +34,80 @@ public struct Update<T: KernelScalar>: BitwiseCopyable {
         self.nesterov = nesterov
         self.maximize = maximize
     }
+}
+
+/// The step for all parameters of an optimizer.
+public struct Updates<T: KernelScalar>: BitwiseCopyable {
+    @usableFromInline var updates: UnsafePointer<Update<T>>
+    @usableFromInline var count: Int
+    /// Where each one's gradient begins in the batch's sums; negative: it is 0. nil: the gradients are there already.
+    @usableFromInline var offsets: UnsafePointer<Int>?
+    @usableFromInline var sums: Sums
+
+    public enum Sums: BitwiseCopyable {
+        case narrow(UnsafePointer<T>)
+        case wide(UnsafePointer<Double>)
+        case none
+    }
+
+    @inlinable @inline(__always)
+    public init(
+        _ updates: UnsafePointer<Update<T>>, count: Int, offsets: UnsafePointer<Int>? = nil, sums: Sums = .none
+    ) {
+        self.updates = updates
+        self.count = count
+        self.offsets = offsets
+        self.sums = sums
+    }
 
     @_alwaysEmitIntoClient @_transparent
     func run<V: KernelVector<T>>(_ vector: V.Type) {
-        var e = 0
-        while e < count {
-            element(e, count &- e, vector)
-            e &+= V._lanes
+        for u in 0..<count {
+            let update = updates[u]
+            var sums = Sums.none
+            if let offsets, offsets[u] >= 0 {
+                switch self.sums {
+                case .narrow(let numbers): sums = .narrow(numbers + offsets[u])
+                case .wide(let numbers): sums = .wide(numbers + offsets[u])
+                case .none: break
+                }
+            }
+            var e = 0
+            while e < update.count {
+                element(update, sums, e, update.count &- e, vector)
+                e &+= V._lanes
+            }
         }
     }
 
     /// A vector's elements from `e` on, or the `left` that there still are.
     @_alwaysEmitIntoClient @_transparent
-    func element<V: KernelVector<T>>(_ e: Int, _ left: Int, _ vector: V.Type) {
-        let value = V._load(parameter + e, upTo: left)
+    func element<V: KernelVector<T>>(_ update: Update<T>, _ sums: Sums, _ e: Int, _ left: Int, _ vector: V.Type) {
+        let value = V._load(update.parameter + e, upTo: left)
         var g = V(repeating: 0)
-        switch source {
-        case .gradient: g = V._load(gradient + e, upTo: left)
-        // As if 0 had been there, and these been added.
-        case .sums(let sums): g = g + V._load(sums + e, upTo: left)
-        case .wide(let sums): g = g + V._narrow(sums + e, left)
-        case .zero: break
+        if offsets == nil {
+            g = V._load(update.gradient + e, upTo: left)
+        } else {
+            // As if 0 had been there, and these been added.
+            switch sums {
+            case .narrow(let sums): g = g + V._load(sums + e, upTo: left)
+            case .wide(let sums): g = g + V._narrow(sums + e, left)
+            case .none: break
+            }
+            V._store(g, update.gradient + e, upTo: left)
         }
-        if case .gradient = source {} else { V._store(g, gradient + e, upTo: left) }
-        if maximize { g = g * V(repeating: -1) }
-        if weightDecay != 0 { g = V._fma(V(repeating: weightDecay), value, g) }
-        if let momentumBuffer {
+        if update.maximize { g = g * V(repeating: -1) }
+        if update.weightDecay != 0 { g = V._fma(V(repeating: update.weightDecay), value, g) }
+        if let momentumBuffer = update.momentumBuffer {
             var buffer = g
-            if !isFirst {
-                buffer = V._load(momentumBuffer + e, upTo: left) * V(repeating: momentum)
-                buffer = V._fma(V(repeating: gradientShare), g, buffer)
+            if !update.isFirst {
+                buffer = V._load(momentumBuffer + e, upTo: left) * V(repeating: update.momentum)
+                buffer = V._fma(V(repeating: update.gradientShare), g, buffer)
             }
             V._store(buffer, momentumBuffer + e, upTo: left)
-            if nesterov { g = V._fma(V(repeating: momentum), buffer, g) } else { g = buffer }
+            if update.nesterov { g = V._fma(V(repeating: update.momentum), buffer, g) } else { g = buffer }
         }
-        V._store(V._fma(V(repeating: -learningRate), g, value), parameter + e, upTo: left)
+        V._store(V._fma(V(repeating: -update.learningRate), g, value), update.parameter + e, upTo: left)
     }
 }
 

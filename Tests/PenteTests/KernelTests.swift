@@ -127,11 +127,12 @@ private struct SplitMix: RandomNumberGenerator {
         }
         for isFirst in [true, false] {
             let update = Update(
-                parameter: weight.view.base, gradient: gradWeight.view.base, source: .gradient,
-                momentumBuffer: momentum.view.base, count: p * n, isFirst: isFirst, learningRate: 0.1, momentum: 0.9,
-                gradientShare: 0.7,
+                parameter: weight.view.base, gradient: gradWeight.view.base, momentumBuffer: momentum.view.base,
+                count: p * n, isFirst: isFirst, learningRate: 0.1, momentum: 0.9, gradientShare: 0.7,
                 weightDecay: 0.01, nesterov: true, maximize: false)
-            withUnsafePointer(to: update) { perform(.update($0)) }
+            withUnsafePointer(to: update) { update in
+                withUnsafePointer(to: Updates(update, count: 1)) { perform(.update($0)) }
+            }
         }
         let sums = [wide.bits, wideBias.bits, [total.bitPattern]]
         return [y, transposed, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + sums
@@ -162,9 +163,9 @@ private struct SplitMix: RandomNumberGenerator {
         let mean: Memory<T> = Memory(try random(1, columns, seed: 3))
         let scale: Memory<T> = Memory(try random(1, columns, seed: 4))
         var results: [[UInt64]] = []
-        func expectResult(of operation: (MutableMatrixView<T>) -> KernelOperation<T>) throws {
+        func expectResult(of perform: (MutableMatrixView<T>) -> Void) throws {
             let y = try spread(Matrix<T>(rows: rows, columns: columns), gap: gaps.y)
-            perform(operation(y.view))
+            perform(y.view)
             results.append(
                 (0..<rows * columns).map { e in
                     let element = y.view.base[e / columns * y.view.rowStride + e % columns]
@@ -177,19 +178,19 @@ private struct SplitMix: RandomNumberGenerator {
         for function in functions {
             for gradOutput in [nil, gradOutput] {
                 try expectResult { y in
-                    .activation(
-                        ActivationPass(
-                            function, negativeSlope: 0.3, input: x.view.readOnly,
-                            gradOutput: gradOutput?.view.readOnly, output: y))
+                    let pass = ActivationPass(
+                        function, negativeSlope: 0.3, input: x.view.readOnly, gradOutput: gradOutput?.view.readOnly,
+                        output: y)
+                    withUnsafePointer(to: pass) { perform(.activation($0)) }
                 }
             }
         }
         for mean in [nil, mean] {
             try expectResult { y in
-                .standardization(
-                    Standardization(
-                        input: x.view.readOnly, mean: mean.map { UnsafePointer($0.view.base) }, scale: scale.view.base,
-                        output: y))
+                let pass = Standardization(
+                    input: x.view.readOnly, mean: mean.map { UnsafePointer($0.view.base) }, scale: scale.view.base,
+                    output: y)
+                withUnsafePointer(to: pass) { perform(.standardization($0)) }
             }
         }
         return results
