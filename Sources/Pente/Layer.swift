@@ -151,7 +151,6 @@ package struct StepPass<Element: Scalar> {
         if let gradient { MutableMatrixView(gradient, rows: y.rows, columns: y.columns) } else { nil }
     }
 
-    @inline(__always)
     package var error: SquaredError<Element> {
         var error = SquaredError(prediction: y.readOnly, target: target, sampleWeight: sampleWeight)
         error.total = total

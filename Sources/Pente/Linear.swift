@@ -139,24 +139,28 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         Element._perform(Pass(product: product))
     }
 
+    /// All of a training step with a backward pass as one pass of the kernels, if it is no more than that; `error` is the
+    /// step's.
+    @inline(never)
+    func stepPass(_ step: StepPass<Element>, error: UnsafePointer<SquaredError<Element>>) -> Pass<Element>? {
+        guard isNarrow, step.gradients.log == nil, let gradOutput = step.gradOutput?.readOnly else { return nil }
+        return Pass(
+            forward: Forward(x: step.x, weight: weights, bias: biases, y: step.y), error: error,
+            product: gradWeight(step.gradients, gradOutput, step.x, scratch: nil),
+            columnSums: gradBias(step.gradients, gradOutput), rows: step.x.rows, rowsPerBlock: sumRows)
+    }
+
     /// All in one call, block by block, while X is in the cache.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     @_optimize(speed)
     package override func computeStep(_ step: StepPass<Element>) throws(PenteError) {
         guard isNarrow else { return try super.computeStep(step) }
-        let forward = Forward(x: step.x, weight: weights, bias: biases, y: step.y)
-        let rows = step.x.rows
         withUnsafePointer(to: step.error) { error in
-            guard let gradOutput = step.gradOutput?.readOnly else {
-                return Element._perform(Pass(forward: forward, error: error, rows: rows, rowsPerBlock: sumRows))
-            }
-            if step.gradients.log != nil { return logStep(step, forward, error, gradOutput) }
-            Element._perform(
-                Pass(
-                    forward: forward, error: error,
-                    product: gradWeight(step.gradients, gradOutput, step.x, scratch: nil),
-                    columnSums: gradBias(step.gradients, gradOutput), rows: rows, rowsPerBlock: sumRows))
+            if let pass = stepPass(step, error: error) { return Element._perform(pass) }
+            let forward = Forward(x: step.x, weight: weights, bias: biases, y: step.y)
+            if let gradOutput = step.gradOutput?.readOnly { return logStep(step, forward, error, gradOutput) }
+            Element._perform(Pass(forward: forward, error: error, rows: step.x.rows, rowsPerBlock: sumRows))
         }
     }
 

@@ -14,8 +14,9 @@ public final class Trainer<Element: Scalar> {
     /// that the layer does not have. It is of so many groups.
     private var offsets = Buffer<Int>()
     private var offsetGroups = 0
-    /// The shape of a single block that there is memory for.
-    private var prepared = (rows: 0, columns: 0)
+    /// A step of a single block, ready for further ones of that shape: where x and y are is new then, and the weights.
+    private let block: Buffer<BlockStep<Element>>
+    private var prepared = (rows: 0, columns: 0, outputs: 0, isWeighted: false)
     private let rowsPerBlock: Int
     private let rowsPerSum: Int
     /// For what goes on several threads, once there has been something.
@@ -24,14 +25,14 @@ public final class Trainer<Element: Scalar> {
     /// `sgd` must hold all of the layer's parameters; a loss with the reduction `.none` is refused, since it is not one number.
     public convenience init(layer: Layer<Element>, mse: MSE = MSE(), sgd: SGD<Element>) throws(PenteError) {
         try Self.require(layer, mse, sgd)
-        self.init(layer, mse, sgd)
+        self.init(layer, mse, sgd, try Buffer(count: 1))
     }
 
     package static func make(
         layer: Layer<Element>, mse: MSE, sgd: SGD<Element>
     ) throws(PenteError) -> Trainer {
         try require(layer, mse, sgd)
-        return Trainer(layer, mse, sgd)
+        return Trainer(layer, mse, sgd, try Buffer(count: 1))
     }
 
     private static func require(_ layer: Layer<Element>, _ mse: MSE, _ sgd: SGD<Element>) throws(PenteError) {
@@ -40,7 +41,10 @@ public final class Trainer<Element: Scalar> {
         try sgd.requireParameters(of: layer)
     }
 
-    private init(_ layer: Layer<Element>, _ mse: MSE, _ sgd: SGD<Element>) {
+    private init(
+        _ layer: Layer<Element>, _ mse: MSE, _ sgd: SGD<Element>, _ block: consuming Buffer<BlockStep<Element>>
+    ) {
+        self.block = block
         self.layer = layer
         self.mse = mse
         self.sgd = sgd
@@ -56,9 +60,7 @@ public final class Trainer<Element: Scalar> {
     public func step(
         _ x: Matrix<Element>, _ y: Matrix<Element>, sampleWeight: Matrix<Element>? = nil
     ) throws(PenteError) -> Double {
-        try withExamples(x, y, sampleWeight) { (examples) throws(PenteError) in
-            try step(examples, shouldStop: { _ in false })!
-        }
+        try withExamples(x, y, sampleWeight) { (examples) throws(PenteError) in try step(examples)! }
     }
 
     func withExamples<Result>(
@@ -94,6 +96,16 @@ package struct Examples<Element: Scalar> {
     }
 }
 
+/// A step of one block of rows, as a layer and the kernels take it.
+private struct BlockStep<Element: Scalar>: BitwiseCopyable {
+    var total: Double
+    var divisor: Double
+    var error: SquaredError<Element>
+    /// For a layer whose step is one pass: that, and what performs it.
+    var pass: Pass<Element>
+    var operation: KernelOperation<Element>?
+}
+
 extension Trainer {
     /// Throws unless the examples fit the layer.
     package func require(_ examples: Examples<Element>, _ x: StaticString = "x", _ y: StaticString = "y")
@@ -109,38 +121,36 @@ extension Trainer {
         }
     }
 
-    /// A training step. A block of rows goes forward, through the loss and backward before the next one comes, so
-    /// that x is read once. `shouldStop` hears of the work after each block; if it says so, nothing changes and the
-    /// result is nil.
-    @specialized(where Element == Float)
-    @specialized(where Element == Double)
-    package func step(_ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool) throws(PenteError) -> Double? {
-        try require(examples)
-        let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
-        return try step(examples, rows: rows, shouldStop: shouldStop)
-    }
-
-    /// The same for examples that fit the layer, and whose rows, or weights, sum to `rows`.
+    /// A training step. A block of rows goes forward, through the loss and backward before the next one comes, so that x
+    /// is read once. `shouldStop` hears of the work after each block; if it says so, nothing changes and the result is
+    /// nil. `rows` is there for examples that are known to fit the layer: the sum of the rows, or of their weights.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     @_optimize(speed)
     package func step(
-        _ examples: Examples<Element>, rows: Double, shouldStop: (_ work: Int) -> Bool
+        _ examples: Examples<Element>, rows: Double? = nil, shouldStop: (_ work: Int) -> Bool = { _ in false }
     ) throws(PenteError) -> Double? {
-        let divisor = mse.divisor(rows: rows, columns: examples.y.columns)
-        if offsetGroups != sgd.groupCount { try collectOffsets() }
-        try memory.sums.start(count: layer.trainedCount, isWide: examples.count > rowsPerSum)
-        try sgd.prepare()
-        let scale: Element = mse.scale(divisor)
-        let total =
-            examples.count <= rowsPerBlock
-            ? try stepBlock(examples, scale, shouldStop)
-            : try forEachBlock(examples, scale: scale, shouldStop: shouldStop)
-        guard let total else { return nil }
-        let loss = total / divisor
+        if examples.sampleWeight != nil || !isPrepared(for: examples) { try prepare(examples, rows: rows) }
+        try prepareUpdate()
+        var total = 0.0
+        if examples.count <= rowsPerBlock {
+            total = try runBlock(examples)
+            if shouldStop(examples.count &* (layer.trainedCount &+ examples.y.columns)) { return nil }
+        } else {
+            let scale = block.base.pointee.error.scale
+            guard let sum = try forEachBlock(examples, scale: scale, shouldStop: shouldStop) else { return nil }
+            total = sum
+        }
+        let loss = total / block.base.pointee.divisor
         guard Element(loss).isFinite else { throw notFinite(loss) }
         sgd.update(offsets: offsets.base, sums: memory.sums.sums)
         return loss
+    }
+
+    @inline(__always)
+    private func prepareUpdate() throws(PenteError) {
+        try sgd.prepare()
+        if offsetGroups != sgd.groupCount { try collectOffsets() }
     }
 
     /// The loss of the layer as it is; nil if `shouldStop` says so.
@@ -152,32 +162,92 @@ extension Trainer {
         return try forEachBlock(examples, scale: nil, shouldStop: shouldStop).map { $0 / divisor }
     }
 
-    /// `forEachBlock` for a single one.
     @inline(__always)
-    private func stepBlock(
-        _ examples: Examples<Element>, _ scale: Element, _ shouldStop: (_ work: Int) -> Bool
-    ) throws(PenteError) -> Double? {
-        let outputs = examples.y.columns
-        if examples.count > prepared.rows || examples.x.columns != prepared.columns {
-            try reserve(rows: examples.count, for: examples, gradient: true)
-            prepared = (examples.count, examples.x.columns)
+    private func isPrepared(for examples: Examples<Element>) -> Bool {
+        examples.x.rows == prepared.rows && examples.x.columns == prepared.columns && examples.y.rows == prepared.rows
+            && examples.y.columns == prepared.outputs && (examples.sampleWeight != nil) == prepared.isWeighted
+    }
+
+    /// Makes `block` ready for a step of the examples, as far as it is not.
+    @inline(never)
+    private func prepare(_ examples: Examples<Element>, rows: Double?) throws(PenteError) {
+        let isPrepared = isPrepared(for: examples)
+        if rows == nil && !isPrepared { try require(examples) }
+        var rows = rows
+        if rows == nil { rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count) }
+        if isPrepared { return setWeight(examples.sampleWeight, rows: rows!) }
+        prepared.rows = 0
+        let isBlock = examples.count <= rowsPerBlock
+        try memory.sums.start(count: layer.trainedCount, isWide: examples.count > rowsPerSum)
+        if isBlock { try reserve(rows: examples.count, for: examples, gradient: true) }
+        prepared.outputs = examples.y.columns
+        setWeight(examples.sampleWeight, rows: rows!)
+        if isBlock { prepareBlock(examples) }
+    }
+
+    private func setWeight(_ sampleWeight: MatrixView<Element>?, rows: Double) {
+        let divisor = mse.divisor(rows: rows, columns: prepared.outputs)
+        block.base.pointee.divisor = divisor
+        block.base.pointee.error.scale = mse.scale(divisor)
+        block.base.pointee.error.sampleWeight = sampleWeight
+    }
+
+    private func prepareBlock(_ examples: Examples<Element>) {
+        let block = block.base
+        // Parts of memory that stays where it is.
+        let error = withUnsafeMutablePointer(to: &block.pointee.error) { $0 }
+        let pass = withUnsafeMutablePointer(to: &block.pointee.pass) { $0 }
+        let step = step(examples, block: examples.count, scale: error.pointee.scale)
+        error.pointee = step.error
+        block.pointee.operation = nil
+        if layer.kind == .linear,
+            let linearPass = unsafeDowncast(layer, to: Linear<Element>.self).stepPass(step, error: error)
+        {
+            pass.pointee = linearPass
+            block.pointee.operation = Pass.operation(pass)
         }
-        var total = 0.0
-        try withUnsafeMutablePointer(to: &total) { (total) throws(PenteError) in
-            try layer.computeStep(
-                StepPass(
-                    x: examples.x, target: examples.y, sampleWeight: examples.sampleWeight,
-                    y: MutableMatrixView(memory.output.base, rows: examples.count, columns: outputs),
-                    gradient: gradPrediction.base, scale: scale, total: total, workspace: memory.workspace,
-                    gradients: memory.sums.block))
+        prepared = (examples.count, examples.x.columns, examples.y.columns, examples.sampleWeight != nil)
+    }
+
+    /// The sum of the squares of the examples that `block` is prepared for; the gradients are in the memory's sums then.
+    @inline(__always)
+    private func runBlock(_ examples: Examples<Element>) throws(PenteError) -> Double {
+        let block = block.base
+        block.pointee.total = 0
+        if let operation = block.pointee.operation {
+            block.pointee.pass.place(examples.x)
+            block.pointee.error.target = examples.y
+            Element._perform(operation)
+        } else {
+            try computeBlock(examples)
         }
-        return shouldStop(examples.count &* (layer.trainedCount &+ outputs)) ? nil : total
+        return block.pointee.total
+    }
+
+    /// By any layer, whose sums may be of fewer rows than its blocks.
+    @inline(never)
+    private func computeBlock(_ examples: Examples<Element>) throws(PenteError) {
+        try memory.sums.start(count: layer.trainedCount, isWide: examples.count > rowsPerSum)
+        try layer.computeStep(step(examples, block: examples.count, scale: block.base.pointee.error.scale))
+    }
+
+    /// A step of these examples, whose y is of so many rows, with a backward pass if there is a scale; it adds to the block's
+    /// total.
+    @inline(never)
+    private func step(_ examples: Examples<Element>, block rows: Int, scale: Element?) -> StepPass<Element> {
+        let y = MutableMatrixView(memory.output.base, rows: rows, columns: examples.y.columns)
+        return StepPass(
+            x: examples.x, target: examples.y, sampleWeight: examples.sampleWeight, y: y,
+            gradient: scale == nil ? nil : gradPrediction.base, scale: scale ?? 0,
+            total: withUnsafeMutablePointer(to: &block.base.pointee.total) { $0 }, workspace: memory.workspace,
+            gradients: memory.sums.block)
     }
 
     /// Makes room for a block of so many rows. A layer of any number of columns has those of the examples.
     @inline(never)
     private func reserve(rows: Int, for examples: Examples<Element>, gradient: Bool) throws(PenteError) {
         let outputs = examples.y.columns
+        prepared.rows = 0
         try memory.reserve(
             rows: rows, workspacePerRow: layer.workspacePerRow(columns: examples.x.columns),
             scratch: layer.scratchCount(rows: rows), outputs: outputs)
@@ -186,7 +256,9 @@ extension Trainer {
 
     /// Sends each block forward, and backward if there is a scale for the loss's gradient; returns the sum of the
     /// squares.
-    @inline(__always)
+    @inline(never)
+    @specialized(where Element == Float)
+    @specialized(where Element == Double)
     private func forEachBlock(
         _ examples: Examples<Element>, scale: Element?, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
@@ -202,22 +274,15 @@ extension Trainer {
         let block = min(layer.rowsPerBlock, examples.count)
         let outputs = examples.y.columns
         try reserve(rows: block, for: examples, gradient: scale != nil)
-        var total = 0.0
+        self.block.base.pointee.total = 0
         var first = 0
         while first < examples.count {
             let rows = examples.rows(first, min(unit, examples.count - first))
-            let y = MutableMatrixView(memory.output.base, rows: min(block, rows.count), columns: outputs)
-            try withUnsafeMutablePointer(to: &total) { (total) throws(PenteError) in
-                try layer.computeStep(
-                    StepPass(
-                        x: rows.x, target: rows.y, sampleWeight: rows.sampleWeight, y: y,
-                        gradient: scale == nil ? nil : gradPrediction.base, scale: scale ?? 0, total: total,
-                        workspace: memory.workspace, gradients: memory.sums.block))
-            }
+            try layer.computeStep(step(rows, block: min(block, rows.count), scale: scale))
             first += rows.count
             if shouldStop(rows.count &* (layer.trainedCount &+ outputs)) { return nil }
         }
-        return total
+        return self.block.base.pointee.total
     }
 
     @inline(never)
@@ -232,6 +297,7 @@ extension Trainer {
         offsetGroups = sgd.groupCount
     }
 
+    @inline(never)
     private func notFinite(_ loss: Double) -> PenteError {
         PenteError(
             .notFinite,

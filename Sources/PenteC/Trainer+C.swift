@@ -138,7 +138,7 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
 
     @_optimize(speed)
     override func step(_ data: ExampleMatrices) throws(PenteError) -> Double {
-        try trainer.step(data.examples(for: trainer, in: memory), shouldStop: { _ in false })!
+        try trainer.step(data.examples(for: trainer, in: memory))!
     }
 
     override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError)
