@@ -5,6 +5,7 @@
 public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
     // A pointer and what it points to: two registers.
     case pass(UnsafePointer<Pass<T>>)
+    case row(UnsafePointer<Pass<T>>)
     case update(UnsafePointer<Updates<T>>)
     case accumulate(UnsafePointer<Accumulation<T>>)
     case activation(UnsafePointer<ActivationPass<T>>)
@@ -15,6 +16,7 @@ public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
     public func runElements<V: KernelVector<T>>(_ vector: V.Type) {
         switch self {
         case .pass: break
+        case .row(let pass): pass.pointee.runRow()
         case .update(let updates): updates.pointee.run(vector)
         case .accumulate(let accumulation): accumulation.pointee.run(vector)
         case .activation(let activation): activation.pointee.run(vector)

@@ -2,7 +2,10 @@
 /// vectors have them, and so with the same bits, in a tenth of the code.
 extension KernelOperation where T: KernelVector<T> {
     func runPlainly() {
-        if case .pass(let pass) = self { pass.pointee.runPlainly() } else { runElements(T.self) }
+        switch self {
+        case .pass(let pass), .row(let pass): pass.pointee.runPlainly()
+        default: runElements(T.self)
+        }
     }
 }
 

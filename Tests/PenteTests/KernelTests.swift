@@ -138,6 +138,56 @@ private struct SplitMix: RandomNumberGenerator {
         return [y, transposed, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + sums
     }
 
+    /// The kernel for a step of one row and one output, beside the one for any number of rows.
+    @Test(arguments: [1, 4, 8, 15, 16, 17, 33, 64, 100])
+    func oneRowGivesTheSameBits(_ n: Int) throws {
+        try check(Self.floatLevels)
+        try check(Self.doubleLevels)
+        func check<T: Scalar>(_ levels: [@Sendable (KernelOperation<T>) -> Void]) throws {
+            for target: T in [0.3, -0.7, 0] {
+                let results = try levels.flatMap { level in
+                    [try runStep(n, target, as: { .pass($0) }, level), try runStep(n, target, as: { .row($0) }, level)]
+                }
+                for result in results { #expect(result == results[0]) }
+            }
+        }
+    }
+
+    /// A step's gradients and square. With a target of 0, what a row of zeros gives.
+    private func runStep<T: Scalar>(
+        _ n: Int, _ target: T, as operation: (UnsafePointer<Pass<T>>) -> KernelOperation<T>,
+        _ perform: (KernelOperation<T>) -> Void
+    ) throws -> [[UInt64]] {
+        let x = Memory<T>(target == 0 ? try Matrix(rows: 1, columns: n) : try random(1, n, seed: 1))
+        let weight = Memory<T>(try random(1, n, seed: 2)), numbers = Memory<T>(try Matrix(rows: 1, columns: 3))
+        let bias = Memory<T>(try Matrix(rows: 1, columns: 1, repeating: target == 0 ? -0.0 : 0.2))
+        let targets = Memory<T>(try Matrix(rows: 1, columns: 1, repeating: target))
+        let gradWeight = Memory<T>(try random(1, n, seed: 3))
+        func column(_ number: Int) -> MutableMatrixView<T> {
+            MutableMatrixView(numbers.view.base + number, rows: 1, columns: 1)
+        }
+        var total = 0.25
+        withUnsafeMutablePointer(to: &total) { total in
+            let (y, gradient) = (column(0), column(1))
+            var error = SquaredError(prediction: y.readOnly, target: targets.view.readOnly, sampleWeight: nil)
+            error.total = total
+            error.scale = -0.4
+            error.gradPrediction = gradient
+            withUnsafePointer(to: error) { error in
+                let pass = Pass(
+                    forward: Forward(
+                        x: x.view.readOnly, weight: weight.view.readOnly, bias: bias.view.base, y: y),
+                    error: error,
+                    product: Product(
+                        gradWeight: gradWeight.view, wide: nil, gradOutput: gradient.readOnly, x: x.view.readOnly,
+                        scratch: nil),
+                    columnSums: ColumnSums(column(2).base, wide: nil, gradOutput: gradient.readOnly))
+                withUnsafePointer(to: pass) { perform(operation($0)) }
+            }
+        }
+        return [gradWeight.bits, [Double(numbers.view.base[2]).bitPattern, total.bitPattern]]
+    }
+
     /// Rows that lie one behind another, and not; numbers of any size, and those at the ends of the range.
     @Test(arguments: [(1, 1), (1, 7), (3, 16), (5, 33), (4, 129), (17, 15)])
     func everyLevelGivesTheSameActivations(_ rows: Int, _ columns: Int) throws {
