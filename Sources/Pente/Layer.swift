@@ -126,6 +126,9 @@ package struct Workspace<Element: Scalar> {
     /// `scratchCount` numbers.
     package var scratch: UnsafeMutablePointer<Element>
 
+    /// For a layer that works in none.
+    static var none: Workspace { Workspace(rows: Buffer().base, scratch: Buffer().base) }
+
     package func advanced(by count: Int) -> Workspace { Workspace(rows: rows + count, scratch: scratch) }
 }
 
@@ -193,9 +196,11 @@ extension Layer {
         try require(x, y)
         if Threads.count > 1 && forwardInParallel(x, into: y) { return }
         let perRow = workspacePerRow(columns: x.columns)
+        let scratchCount = scratchCount(rows: x.rows)
+        if perRow | scratchCount == 0 && !mayFail { return try computeForward(x, into: y, workspace: .none) }
         let block = perRow == 0 ? x.rows : min(rowsPerBlock, x.rows)
         let rows = try Buffer<Element>(rows: block, columns: perRow, isZeroed: false)
-        let scratch = try Buffer<Element>(rows: 1, columns: scratchCount(rows: x.rows), isZeroed: false)
+        let scratch = try Buffer<Element>(rows: 1, columns: scratchCount, isZeroed: false)
         let workspace = Workspace(rows: rows.base, scratch: scratch.base)
         guard mayFail else { return try forwardInBlocks(x, into: y, workspace: workspace, of: block, advance: 0) }
         let staged = try Buffer<Element>(rows: y.rows, columns: y.columns, isZeroed: false)
@@ -303,12 +308,17 @@ extension Layer {
         }
     }
 
+    @inline(__always)
     private final func require(_ x: MatrixView<Element>, _ y: MutableMatrixView<Element>) throws(PenteError) {
+        if inputs == x.columns || inputs == 0, y.rows == x.rows, y.columns == outputs(for: x) { return }
+        try refuse(x, y)
+    }
+
+    @inline(never)
+    private final func refuse(_ x: MatrixView<Element>, _ y: MutableMatrixView<Element>) throws(PenteError) {
         try requireInput(x)
-        guard y.rows == x.rows, y.columns == outputs(for: x) else {
-            throw PenteError(
-                .shapeMismatch, "y is \(y), but x is \(x), for which the layer gives \(x.rows, outputs(for: x))")
-        }
+        throw PenteError(
+            .shapeMismatch, "y is \(y), but x is \(x), for which the layer gives \(x.rows, outputs(for: x))")
     }
 
     package final func requireInput(_ x: MatrixView<Element>, _ name: StaticString = "x") throws(PenteError) {
