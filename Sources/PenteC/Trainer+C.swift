@@ -5,9 +5,11 @@ class TrainerResource: Resource {
     fileprivate let layer: LayerResource
     fileprivate let sgd: SGDResource
     /// What the layer and the optimizer's layers lock.
-    fileprivate private(set) var locks = Locks()
+    fileprivate private(set) final var locks = Locks()
     /// How many of them are the optimizer's, which may get further layers.
     private var optimizerLocks = 0
+    /// Where all that a step writes lies, but for its own memory.
+    fileprivate private(set) final var memory = AddressRange()
 
     fileprivate init(_ layer: LayerResource, _ sgd: SGDResource) {
         self.layer = layer
@@ -24,6 +26,7 @@ class TrainerResource: Resource {
         locks = Locks()
         locks.add(sgd.locks)
         layer.addLocks(to: &locks)
+        memory = layer.memory.union(sgd.memory)
     }
 
     /// Runs `body` while no other call uses the optimizer or a layer, but for what `body` itself lets in.
@@ -34,10 +37,6 @@ class TrainerResource: Resource {
             return try locks.with(.write, "a layer of the trainer", body)
         }
     }
-
-    /// Where all that a step writes lies, but for its own memory.
-    @inline(__always)
-    fileprivate final var memory: AddressRange { layer.memory.union(sgd.memory) }
 
     fileprivate func step(_ data: ExampleMatrices) throws(PenteError) -> Double { fatalError() }
     fileprivate func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses)
