@@ -23,7 +23,7 @@ enum Kind: UInt64 {
 /// What a handle stands for.
 class Resource {
     /// The place in the table, once there is one.
-    fileprivate(set) var slot: Slot! = nil
+    fileprivate(set) final var slot: Slot! = nil
 }
 
 /// A token: 8 bits that no address starts with, the kind (4 bits), the generation (24), the index (24) and 4 zeros, as

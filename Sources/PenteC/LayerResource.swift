@@ -100,7 +100,7 @@ enum ParameterPart {
 class ContextResource: Resource {
     private let layer: Slot
     /// The layer itself, which may have several handles.
-    let identity: ObjectIdentifier
+    final let identity: ObjectIdentifier
 
     init(_ layer: Slot, _ identity: ObjectIdentifier) {
         self.layer = layer

@@ -5,11 +5,11 @@ class SGDResource: Resource {
     /// Its layers, which it holds, each once.
     private var layers: [Slot] = []
     /// What is to be locked with them.
-    private(set) var locks = Locks()
+    private(set) final var locks = Locks()
     /// Where their parameters and gradients lie.
-    private(set) var memory = AddressRange()
+    private(set) final var memory = AddressRange()
     /// A run is in its callback, and counts on the layers.
-    var isFitting = false
+    final var isFitting = false
 
     var dtype: pente_dtype { fatalError() }
     func info() -> pente_sgd_info { fatalError() }
@@ -19,7 +19,7 @@ class SGDResource: Resource {
     func step() throws(PenteError) { fatalError() }
     func zeroGradients() { fatalError() }
 
-    fileprivate func keep(_ added: [LayerResource]) {
+    fileprivate final func keep(_ added: [LayerResource]) {
         for layer in added where !layers.contains(where: { $0 == layer.slot }) {
             layer.slot.hold()
             layers.append(layer.slot)
