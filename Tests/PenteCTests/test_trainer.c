@@ -89,6 +89,41 @@ static void test_step_is_the_calls(void **state) {
     }
 }
 
+/* What a trainer keeps from one step to the next of the same shape is not the numbers, nor where they are, nor the options. */
+static void test_steps_of_one_shape(void **state) {
+    (void)state;
+    static const int64_t shapes[][3] = {{1, 4, 1}, {1, 21, 1}, {20, 4, 1}, {7, 5, 3}, {300, 33, 40}};
+    for (size_t i = 0; i < COUNT(shapes); i++) {
+        for (pente_dtype dtype = PENTE_FLOAT32; dtype <= PENTE_FLOAT64; dtype++) {
+            int64_t q = shapes[i][0], n = shapes[i][1], p = shapes[i][2];
+            pair pair = pair_new(dtype, n, p, true, PENTE_MEAN);
+            for (int step = 0; step < 24; step++) {
+                pente_matrix x = matrix_random(dtype, q, n, n + random_below(3));
+                pente_matrix y = matrix_random(dtype, q, p, p + random_below(3));
+                pente_matrix weight = matrix_random(dtype, q, 1, 1);
+                for (int64_t r = 0; r < q; r++) put(&weight, r, 0, 0.5 + fabs(get(&weight, r, 0)));
+                pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+                options.lr = 0.001 * (1 + step % 5);
+                options.momentum = step % 8 < 4 ? 0.9 : 0;
+                options.maximize = step % 3 == 0;
+                if (step % 4 == 0) {
+                    OK(pente_sgd_set_options(pair.fused_sgd, 0, &options));
+                    OK(pente_sgd_set_options(pair.plain_sgd, 0, &options));
+                }
+                const pente_matrix *used = step % 6 < 3 ? &weight : NULL;
+                double loss = -1, expected = plain_step(&pair, &x, &y, used);
+                OK(pente_trainer_step(pair.trainer, &x, &y, used, &loss));
+                assert_memory_equal(&loss, &expected, sizeof loss);
+                assert_true(same_model(&pair.fused, &pair.plain));
+                matrix_free(&x);
+                matrix_free(&y);
+                matrix_free(&weight);
+            }
+            pair_free(&pair);
+        }
+    }
+}
+
 static void test_step_with_each_reduction(void **state) {
     (void)state;
     static const pente_reduction reductions[] = {PENTE_MEAN, PENTE_SUM, PENTE_BATCH_MEAN, PENTE_OUTPUT_MEAN};
@@ -240,9 +275,10 @@ static void test_free_in_any_order(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_step_is_the_calls),  cmocka_unit_test(test_step_with_each_reduction),
-        cmocka_unit_test(test_gradients_are_left), cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_further_layers),     cmocka_unit_test(test_free_in_any_order),
+        cmocka_unit_test(test_step_is_the_calls),        cmocka_unit_test(test_steps_of_one_shape),
+        cmocka_unit_test(test_step_with_each_reduction), cmocka_unit_test(test_gradients_are_left),
+        cmocka_unit_test(test_not_finite),               cmocka_unit_test(test_further_layers),
+        cmocka_unit_test(test_free_in_any_order),
     };
     return cmocka_run_group_tests_name("trainer", tests, NULL, NULL);
 }
