@@ -65,6 +65,7 @@ public final class Activation<Element: Scalar>: Layer<Element> {
             case .softplus: .softplus
             }
         super.init(0, 0, [])
+        readsOutput = kernel.derivesFromOutput
     }
 
     package override var kind: LayerKind { .activation }
@@ -85,8 +86,6 @@ public final class Activation<Element: Scalar>: Layer<Element> {
         if case .leakyReLU(let slope) = function { json.raw(",\"negative_slope\":\(slope)") }
         json.raw("}")
     }
-
-    package override var readsOutput: Bool { kernel.derivesFromOutput }
 
     @specialized(where Element == Float)
     @specialized(where Element == Double)

@@ -9,12 +9,9 @@ import PenteSystem
 public final class Chain<Element: Scalar>: Layer<Element> {
     public let layers: [Layer<Element>]
     private let links: [Link<Element>]
-    private let workspaceCount: Int
     /// The first layer with something to train: gradients go no further back unless x's is wanted.
     private let firstTrained: Int
     private let blocks: (pass: Int, sum: Int)
-    private let runsUserCode: Bool
-    private let nesting: Int
 
     /// How deep chains may nest: each level takes some of the thread's stack.
     package static var deepest: Int { 64 }
@@ -35,13 +32,14 @@ public final class Chain<Element: Scalar>: Layer<Element> {
         self.layers = layers
         var layout = Layout(widths: widths)
         links = layers.map { layout.add($0) }
-        workspaceCount = layout.workspaceCount
         firstTrained = layers.firstIndex { !$0.trained.isEmpty } ?? layers.count - 1
         // Each layer goes on to sum in blocks of its own, so that it has the same bits in a chain and by itself.
         blocks = layers.reduce((pass: 0, sum: Int.max)) { (max($0.pass, $1.rowsPerBlock), min($0.sum, $1.rowsPerSum)) }
-        runsUserCode = layers.contains { $0.mayFail }
-        nesting = 1 + layers.reduce(0) { max($0, $1.depth) }
         super.init(widths.first!, widths.last!, Self.parameters(of: layers))
+        readsOutput = layers.last!.readsOutput
+        mayFail = layers.contains { $0.mayFail }
+        depth = 1 + layers.reduce(0) { max($0, $1.depth) }
+        workspacePerRow.fixed = layout.workspaceCount
     }
 
     private static func parameters(of layers: [Layer<Element>]) -> [Parameter<Element>] {
@@ -71,23 +69,13 @@ public final class Chain<Element: Scalar>: Layer<Element> {
         json.raw("]}")
     }
 
-    package override var children: [Layer<Element>] { layers }
-
-    package override var depth: Int { nesting }
-
     package override var rowsPerBlock: Int { blocks.pass }
 
     package override var rowsPerSum: Int { blocks.sum }
 
-    package override func workspacePerRow(columns: Int) -> Int { workspaceCount }
-
     package override func scratchCount(rows: Int) -> Int { layers.reduce(0) { max($0, $1.scratchCount(rows: rows)) } }
 
     package override func logCount(rows: Int) -> Int { layers.reduce(0) { $0 + $1.logCount(rows: rows) } }
-
-    package override var readsOutput: Bool { links[links.count - 1].layer.readsOutput }
-
-    package override var mayFail: Bool { runsUserCode }
 
     @specialized(where Element == Float)
     @specialized(where Element == Double)

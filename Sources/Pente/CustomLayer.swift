@@ -69,6 +69,10 @@ extension MutableMatrixView where Scalar: Pente.Scalar {
 open class _UserLayer<Element: Scalar>: Layer<Element> {
     package override init(_ inputs: Int, _ outputs: Int, _ parameters: [Parameter<Element>]) {
         super.init(inputs, outputs, parameters)
+        readsOutput = true
+        mayFail = true
+        // Where x's gradient goes if nobody wants it, and x if its rows do not lie one behind another.
+        workspacePerRow.forEachColumn = 2
     }
 
     open func _computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) throws(PenteError) {
@@ -88,11 +92,6 @@ open class _UserLayer<Element: Scalar>: Layer<Element> {
     package override var summary: Message { "CustomLayer(\(inputs), \(outputs))" }
     package override func describe(to json: inout JSONWriter) { json.raw("{\"type\":\"custom\"}") }
     package override var rowsPerBlock: Int { Int.max }
-    package override var readsOutput: Bool { true }
-    package override var mayFail: Bool { true }
-
-    /// Where x's gradient goes if nobody wants it, and x if its rows do not lie one behind another.
-    package override func workspacePerRow(columns: Int) -> Int { 2 * columns }
 
     private func contiguous(
         _ x: MatrixView<Element>, _ workspace: Workspace<Element>

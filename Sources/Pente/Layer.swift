@@ -23,6 +23,18 @@ open class Layer<Element: Scalar> {
     /// How many numbers these are.
     package final let trainedCount: Int
 
+    // What a kind of layer sets when it is made. A getter to override would be a word, and its relocation, in the table of
+    // each kind for each type.
+    /// Whether backward reads y.
+    package internal(set) final var readsOutput = false
+    /// Whether a pass may fail in the middle, since it runs code of the user's.
+    package internal(set) final var mayFail = false
+    /// How deep chains nest in it, itself among them.
+    package internal(set) final var depth = 0
+    /// The numbers for each row that forward leaves for backward, or that backward works in, and how many more for each
+    /// column of x.
+    final var workspacePerRow = (fixed: 0, forEachColumn: 0)
+
     package init(_ inputs: Int, _ outputs: Int, _ parameters: [Parameter<Element>]) {
         self.inputs = inputs
         self.outputs = outputs
@@ -65,10 +77,9 @@ open class Layer<Element: Scalar> {
     package func describe(to json: inout JSONWriter) { fatalError("a layer describes itself") }
 
     /// A chain's layers.
-    package var children: [Layer<Element>] { [] }
-
-    /// How deep chains nest in it, itself among them.
-    package var depth: Int { 0 }
+    package final var children: [Layer<Element>] {
+        kind == .chain ? unsafeDowncast(self, to: Chain<Element>.self).layers : []
+    }
 
     /// How many rows a pass takes at once: a matter of the shape alone, since the bits depend on it. A power of two and a
     /// multiple of the loss's block. `Int.max`: the batch as a whole.
@@ -80,20 +91,16 @@ open class Layer<Element: Scalar> {
     /// How many rows of a training step the trainer hands over at once: a multiple of `rowsPerBlock`.
     package var rowsPerStep: Int { rowsPerBlock }
 
-    /// The numbers for each row that forward leaves for backward, or that backward works in, if x has so many columns.
-    package func workspacePerRow(columns: Int) -> Int { 0 }
+    /// The numbers of a row's workspace if x has so many columns.
+    package final func workspacePerRow(columns: Int) -> Int {
+        workspacePerRow.fixed &+ workspacePerRow.forEachColumn &* columns
+    }
 
     /// The numbers that a pass of so many rows works in, and leaves to nobody.
     package func scratchCount(rows: Int) -> Int { 0 }
 
     /// The numbers that the gradients of a step's block of so many rows take in a log.
     package func logCount(rows: Int) -> Int { 0 }
-
-    /// Whether backward reads y.
-    package var readsOutput: Bool { false }
-
-    /// Whether a pass may fail in the middle, since it runs code of the user's.
-    package var mayFail: Bool { false }
 
     /// Shapes are right when this is called, here and below.
     package func computeForward(

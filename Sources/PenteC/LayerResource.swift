@@ -7,17 +7,26 @@ import PenteKernels
 /// all, but for the calls that are given its very handle.
 class LayerResource: Resource {
     /// A chain's layers, in their order.
-    private let children: [Slot]
+    private final let children: [Slot]
     /// The layer that this is a further handle of.
-    private let original: Slot?
+    private final let original: Slot?
     /// All of them, each once: they are held.
-    private var parts: [Slot] = []
+    private final var parts: [Slot] = []
     /// What is to be locked with them.
-    private var innerLocks = Locks()
+    private final var innerLocks = Locks()
     /// Where all its parameters and their gradients lie.
     final let memory: AddressRange
+    final let dtype: pente_dtype
+    final let parameterCount: Int
+    /// Whether it has parameters, or runs code of the user's.
+    private final let isWritable: Bool
 
-    fileprivate init(_ memory: AddressRange, children: [LayerResource], original: LayerResource?) {
+    fileprivate init<Element>(
+        _ layer: Layer<Element>, _ memory: AddressRange, children: [LayerResource], original: LayerResource?
+    ) {
+        dtype = Element.dtype
+        parameterCount = layer.parameters.count
+        isWritable = parameterCount > 0 || layer.mayFail
         self.children = children.map { $0.root.slot }
         self.original = original?.root.slot
         self.memory = memory
@@ -29,7 +38,7 @@ class LayerResource: Resource {
     /// The layer of which this is perhaps a further handle.
     private final var root: LayerResource { original?.layerResource ?? self }
 
-    private func hold(_ part: LayerResource) {
+    private final func hold(_ part: LayerResource) {
         if parts.contains(where: { $0 == part.slot }) { return }
         part.slot.hold()
         parts.append(part.slot)
@@ -55,11 +64,6 @@ class LayerResource: Resource {
         try innerLocks.with(access, "a layer of the chain", body)
     }
 
-    /// Whether it has parameters, or runs code of the user's.
-    fileprivate var isWritable: Bool { fatalError() }
-
-    var dtype: pente_dtype { fatalError() }
-    var parameterCount: Int { fatalError() }
     func info() -> pente_layer_info { fatalError() }
     func parameterInfo(_ index: Int64) throws(PenteError) -> pente_parameter_info { fatalError() }
     func resetParameters(_ seed: UInt64) { fatalError() }
@@ -98,7 +102,7 @@ enum ParameterPart {
 }
 
 class ContextResource: Resource {
-    private let layer: Slot
+    private final let layer: Slot
     /// The layer itself, which may have several handles.
     final let identity: ObjectIdentifier
 
@@ -127,14 +131,8 @@ final class TypedLayer<Element: Scalar>: LayerResource {
             memory.add(parameter.view)
             memory.add(parameter.gradientView)
         }
-        super.init(memory, children: children, original: original)
+        super.init(layer, memory, children: children, original: original)
     }
-
-    fileprivate override var isWritable: Bool { !layer.parameters.isEmpty || layer.mayFail }
-
-    override var dtype: pente_dtype { Element.dtype }
-
-    override var parameterCount: Int { layer.parameters.count }
 
     override func info() -> pente_layer_info {
         var info = pente_layer_info()

@@ -3,7 +3,7 @@ import CPente
 /// An optimizer of either dtype.
 class SGDResource: Resource {
     /// Its layers, which it holds, each once.
-    private var layers: [Slot] = []
+    private final var layers: [Slot] = []
     /// What is to be locked with them.
     private(set) final var locks = Locks()
     /// Where their parameters and gradients lie.
@@ -11,7 +11,10 @@ class SGDResource: Resource {
     /// A run is in its callback, and counts on the layers.
     final var isFitting = false
 
-    var dtype: pente_dtype { fatalError() }
+    final let dtype: pente_dtype
+
+    fileprivate init(_ dtype: pente_dtype) { self.dtype = dtype }
+
     func info() -> pente_sgd_info { fatalError() }
     func add(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) { fatalError() }
     func options(_ group: Int64) throws(PenteError) -> SGDOptions { fatalError() }
@@ -34,7 +37,10 @@ class SGDResource: Resource {
 final class TypedSGD<Element: Scalar>: SGDResource {
     let sgd: SGD<Element>
 
-    private init(_ sgd: SGD<Element>) { self.sgd = sgd }
+    private init(_ sgd: SGD<Element>) {
+        self.sgd = sgd
+        super.init(Element.dtype)
+    }
 
     static func make(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) -> TypedSGD {
         let sgd = TypedSGD(try SGD.make(layers.map(typed), options: options))
@@ -45,8 +51,6 @@ final class TypedSGD<Element: Scalar>: SGDResource {
     private static func typed(_ layer: LayerResource) -> Layer<Element> {
         unsafeDowncast(layer, to: TypedLayer<Element>.self).layer
     }
-
-    override var dtype: pente_dtype { Element.dtype }
 
     override func info() -> pente_sgd_info {
         pente_sgd_info(
