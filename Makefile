@@ -7,6 +7,7 @@
 VERSION := $(shell awk '/define PENTE_VERSION_(MAJOR|MINOR|PATCH)/ {printf "%s%s", dot, $$3; dot="."}' include/pente.h)
 SONAME  := libpente.so.$(firstword $(subst ., ,$(VERSION)))
 LIBRARY := build/lib/libpente.so.$(VERSION)
+EMBEDDED := build/embedded
 SOURCES := Package.swift include/pente.h include/module.modulemap $(shell find Sources -type f)
 SWIFT   ?= swift
 PYTHON  := build/venv/bin/python
@@ -21,14 +22,54 @@ LINK     := -Lbuild/lib -lpente -Wl,-rpath,'$$ORIGIN/../lib'
 all: lib
 lib: $(LIBRARY)
 
-# Embedded Swift: libc is all that it needs. Everything but pente_* is local, or it would clash in a Swift host.
-$(LIBRARY): $(SOURCES) | build/setup.stamp
-	PENTE_EMBEDDED=1 $(SWIFT) build -c release --product pente --scratch-path .build-embedded --disable-local-rpath \
-	    -Xswiftc -use-ld=lld -Xswiftc -no-toolchain-stdlib-rpath $(addprefix -Xlinker , \
-	    --version-script=$(CURDIR)/Sources/PenteC/exports.map -soname=$(SONAME) --gc-sections --icf=all --no-undefined \
-	    -znodelete --wrap=posix_memalign --wrap=free)
+# ---- The shared library ---------------------------------------------------------------------------------------------
+
+# The package's modules as Embedded Swift, for which libc is enough, each in one object: SwiftPM's object for each file is
+# more code. Nothing may unwind the stack through the library: see the rule on callbacks in pente.h. Its runtime checks no
+# exclusivity: the calls that would ask it to are left out.
+COMPILE := $(SWIFT)c -c -g -wmo -parse-as-library -swift-version 6 -package-name pente -I $(EMBEDDED) \
+           -enable-experimental-feature Embedded -enforce-exclusivity=unchecked \
+           $(addprefix -Xfrontend ,-function-sections -mergeable-traps) \
+           $(addprefix -Xcc ,-fPIC -fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables \
+               $(patsubst %,-fmodule-map-file=%/module.modulemap,include Sources/PenteSystem Sources/PenteVectors))
+# A function is compiled once, and not again for each closure that it is called with; functions that differ in a few
+# constants alone, as those for Float and Double may, become one; and what is small is inlined if that is smaller still.
+SMALL   := -Osize $(addprefix -Xllvm ,-sil-disable-pass=closure-specialize -inline-threshold=-20 \
+               -swiftmergefunc-threshold=5 -enable-global-merge-func)
+# Loops of unknown length are as fast as they are.
+FAST    := -O -Xllvm -unroll-runtime=false
+KERNELS := PenteKernels
+
+# The kernels' one source, compiled again for each level of processor that the library chooses from at run time.
+ifeq ($(shell uname -m),x86_64)
+KERNELS += PenteKernelsAVX2 PenteKernelsAVX512
+endif
+OBJECTS := $(patsubst %,$(EMBEDDED)/%.o,Pente $(KERNELS))
+
+$(EMBEDDED)/PenteKernels.o: private FLAGS := $(SMALL)
+$(EMBEDDED)/PenteKernelsAVX2.o: private FLAGS := $(FAST) -Xcc -march=haswell
+$(EMBEDDED)/PenteKernelsAVX512.o: private FLAGS := $(FAST) -Xcc -march=skylake-avx512 -Xcc -mprefer-vector-width=512
+$(EMBEDDED)/PenteKernelsAVX2.o $(EMBEDDED)/PenteKernelsAVX512.o: $(EMBEDDED)/PenteKernels.o
+
+$(EMBEDDED)/PenteKernel%.o: Makefile $(wildcard Sources/PenteKernels*/* Sources/PenteVectors/*) | build/setup.stamp
 	@mkdir -p $(@D)
-	strip --strip-unneeded -o $@ .build-embedded/release/libpente.so
+	$(COMPILE) $(FLAGS) -module-name PenteKernel$* -emit-module-path $(EMBEDDED)/PenteKernel$*.swiftmodule \
+	    Sources/PenteKernel$*/*.swift -o $@
+
+# The Swift library and its C interface are one module: what both specialize is there once.
+$(EMBEDDED)/Pente.o: $(patsubst %,$(EMBEDDED)/%.o,$(KERNELS)) $(SOURCES)
+	$(COMPILE) $(SMALL) -module-name Pente Sources/Pente/*.swift Sources/PenteC/*.swift -o $@
+
+# Everything but pente_* is local, or it would clash in a Swift host. Of what C compilers put at a library's start and end
+# we need the name alone by which pthread_atfork tells libraries apart.
+$(LIBRARY): $(OBJECTS) Sources/PenteC/exports.map
+	@mkdir -p $(@D)
+	$(SWIFT)c -emit-library -use-ld=lld -no-toolchain-stdlib-rpath -enable-experimental-feature Embedded \
+	    $(OBJECTS) -o $(EMBEDDED)/libpente.so -Xclang-linker -nostartfiles $(addprefix -Xlinker , \
+	    --defsym=__dso_handle=pente_version --build-id=none --no-eh-frame-hdr \
+	    --version-script=Sources/PenteC/exports.map -soname=$(SONAME) --gc-sections --icf=all --no-undefined \
+	    -znodelete --wrap=posix_memalign --wrap=free)
+	strip --strip-unneeded --remove-section=.comment -o $@ $(EMBEDDED)/libpente.so
 	ln -sf $(@F) build/lib/$(SONAME)
 	ln -sf $(SONAME) build/lib/libpente.so
 
@@ -123,7 +164,7 @@ test-swift: | build/setup.stamp
 test-library: $(LIBRARY)
 	Tests/PenteCTests/check_library.sh
 	Tests/PenteCTests/check_header.sh
-	tools/check_levels.sh .build-embedded/release/libpente.so
+	tools/check_levels.sh $(EMBEDDED)/libpente.so
 
 VALGRIND := valgrind --quiet --fair-sched=try --leak-check=full --errors-for-leak-kinds=definite,possible \
             --error-exitcode=9
@@ -180,4 +221,4 @@ test-readme:
 	python3 tools/check_readme.py
 
 clean:
-	rm -rf build .build .build-embedded .build-bench
+	rm -rf build .build .build-bench
