@@ -29,7 +29,7 @@ lib: $(LIBRARY)
 # exclusivity: the calls that would ask it to are left out.
 COMPILE := $(SWIFT)c -c -g -wmo -parse-as-library -swift-version 6 -package-name pente -I $(EMBEDDED) \
            -enable-experimental-feature Embedded -enforce-exclusivity=unchecked \
-           $(addprefix -Xfrontend ,-function-sections -mergeable-traps) \
+           $(addprefix -Xfrontend ,-function-sections -mergeable-traps -disable-stack-protector) \
            $(addprefix -Xcc ,-fPIC -fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables \
                $(patsubst %,-fmodule-map-file=%/module.modulemap,include Sources/PenteSystem Sources/PenteVectors))
 # A function is compiled once, and not again for each closure that it is called with; functions that differ in a few
