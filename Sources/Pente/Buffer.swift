@@ -8,6 +8,30 @@ extension UnsafeMutablePointer where Pointee: BitwiseCopyable {
     }
 }
 
+/// Where a buffer of nothing is: an address, for those that want one.
+private var noMemory: UnsafeMutableRawPointer { UnsafeMutableRawPointer(bitPattern: 64)! }
+
+/// Of rows × columns elements, at least one.
+@inline(never)
+private func allocate(
+    _ rows: Int, _ columns: Int, of stride: Int, isZeroed: Bool
+) throws(PenteError) -> UnsafeMutableRawPointer {
+    let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
+    let (bytes, overflow2) = count.multipliedReportingOverflow(by: stride)
+    let (padded, overflow3) = bytes.addingReportingOverflow(63)
+    guard count > 0, !overflow, !overflow2, !overflow3, let memory = aligned_alloc(64, padded & ~63) else {
+        throw .outOfMemory
+    }
+    if isZeroed { memset(memory, 0, bytes) }
+    return memory
+}
+
+/// Once, and not in each place where a buffer ends.
+@usableFromInline @inline(never)
+func release(_ memory: UnsafeMutableRawPointer) {
+    if memory != noMemory { free(memory) }
+}
+
 /// Memory for a number of elements, aligned to a cache line, whose allocation may fail without harm.
 @usableFromInline
 package struct Buffer<Element: BitwiseCopyable>: ~Copyable {
@@ -16,31 +40,24 @@ package struct Buffer<Element: BitwiseCopyable>: ~Copyable {
 
     /// Nothing, and no allocation.
     package init() {
-        base = UnsafeMutablePointer(bitPattern: 64)!
+        base = noMemory.assumingMemoryBound(to: Element.self)
         count = 0
     }
 
     /// `count` elements, at least one: of zero bytes, or of any that happen to be there.
     package init(count: Int, isZeroed: Bool = true) throws(PenteError) {
-        let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
-        let (padded, overflow2) = bytes.addingReportingOverflow(63)
-        guard count > 0, !overflow, !overflow2, let memory = aligned_alloc(64, padded & ~63) else {
-            throw .outOfMemory
-        }
-        if isZeroed { memset(memory, 0, bytes) }
+        let memory = try allocate(1, count, of: MemoryLayout<Element>.stride, isZeroed: isZeroed)
         self.base = memory.bindMemory(to: Element.self, capacity: count)
         self.count = count
     }
 
     /// A matrix's elements; nothing, and no allocation, for none.
     package init(rows: Int, columns: Int, isZeroed: Bool = true) throws(PenteError) {
-        if rows == 0 || columns == 0 {
-            self.init()
-            return
-        }
-        let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
-        if overflow { throw .outOfMemory }
-        try self.init(count: count, isZeroed: isZeroed)
+        let memory =
+            rows == 0 || columns == 0
+            ? noMemory : try allocate(rows, columns, of: MemoryLayout<Element>.stride, isZeroed: isZeroed)
+        count = rows &* columns
+        base = memory.bindMemory(to: Element.self, capacity: count)
     }
 
     package init(copying other: borrowing Buffer) throws(PenteError) {
@@ -49,7 +66,7 @@ package struct Buffer<Element: BitwiseCopyable>: ~Copyable {
     }
 
     @inlinable
-    deinit { if count > 0 { free(base) } }
+    deinit { release(base) }
 
     package func copy(from source: UnsafePointer<Element>) {
         memcpy(base, source, count &* MemoryLayout<Element>.stride)
