@@ -31,9 +31,16 @@ extension String {
 
     /// Runs `body` with the text's bytes. They are always at hand: what comes here is no bridged string. A loop over
     /// `utf8` would bring what the standard library has for those.
+    @inline(__always)
     package func withBytes<Result>(_ body: (UnsafeBufferPointer<UInt8>) -> Result) -> Result {
-        utf8.withContiguousStorageIfAvailable(body)!
+        var result: Result?
+        read { result = body($0) }
+        return result!
     }
+
+    /// Short strings have their bytes in themselves, so there is code for two kinds.
+    @inline(never)
+    private func read(_ body: (UnsafeBufferPointer<UInt8>) -> Void) { utf8.withContiguousStorageIfAvailable(body)! }
 
     /// Whether both have the same bytes; == compares characters, of which some can be written in several ways.
     @inline(never)

@@ -49,11 +49,13 @@ struct JSONReader {
 
     // MARK: Objects and arrays: a loop with `nextKey`, or `nextElement`, and one value read for each.
 
+    @inline(never)
     mutating func beginObject() throws(PenteError) {
         try expect("{", "an object was expected")
         isOpening = true
     }
 
+    @inline(never)
     mutating func beginArray() throws(PenteError) {
         try expect("[", "an array was expected")
         isOpening = true
@@ -69,8 +71,10 @@ struct JSONReader {
     }
 
     /// false at the array's end.
+    @inline(never)
     mutating func nextElement() throws(PenteError) -> Bool { try goOn(until: "]") }
 
+    @inline(never)
     private mutating func goOn(until end: Unicode.Scalar) throws(PenteError) -> Bool {
         defer { isOpening = false }
         if skip(UInt8(ascii: end)) { return false }

@@ -53,7 +53,7 @@ package struct MersenneTwister: ~Copyable {
     package mutating func uniform<Element: Scalar>(bound: Double, as _: Element.Type) -> Element {
         let bits = Element.significandBitCount + 1
         let word = (bits > 32 ? draw64() : UInt64(draw32())) & (1 << bits - 1)
-        let u = Element(word) * Element(sign: .plus, exponent: Element.Exponent(-bits), significand: 1)
+        let u = Element(word) / Element(1 << bits)
         let low = Element(-bound)
         return low.addingProduct(u, Element(bound) - low)
     }

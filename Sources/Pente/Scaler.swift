@@ -143,6 +143,7 @@ private struct Moments: ~Copyable {
 
     func mean(_ j: Int) -> Double { numbers.base[j] }
 
+    @inline(never)
     func deviation(_ j: Int) -> Double {
         let (square, correction) = (numbers.base[2 * columns + j], numbers.base[3 * columns + j])
         let variance = max(square - correction * correction, 0)

@@ -11,7 +11,7 @@ public func pente_gradcheck(
         let report = try require(report, "report")
         try requireSized(report, "report")
         let options = try GradientCheckOptions(options)
-        let result = try withLayerIfAny(layer) { (layer) throws(PenteError) in
+        try withLayerIfAny(layer) { (layer) throws(PenteError) in
             try withMSEIfAny(mse) { (mse) throws(PenteError) in
                 let x: MatrixView<Double> = try x.view("x")
                 let target: MatrixView<Double>? = try target.viewIfAny("target")
@@ -19,30 +19,29 @@ public func pente_gradcheck(
                     try x.requireApart(from: layer, "x")
                     try target?.requireApart(from: layer, "target")
                 }
-                return try checkGradients(layer: layer, mse: mse, x: x, target: target, options: options)
+                report.pointee = try checkGradients(layer: layer, mse: mse, x: x, target: target, options: options).asC
             }
         }
-        report.pointee = result.asC
     }
 }
 
-private func withLayerIfAny<Result>(
-    _ handle: OpaquePointer?, _ body: (Layer<Double>?) throws(PenteError) -> Result
-) throws(PenteError) -> Result {
+private func withLayerIfAny(
+    _ handle: OpaquePointer?, _ body: (Layer<Double>?) throws(PenteError) -> Void
+) throws(PenteError) {
     if handle == nil { return try body(nil) }
-    return try withLayer(handle, .write) { (layer) throws(PenteError) in
+    try withLayer(handle, .write) { (layer) throws(PenteError) in
         if layer.dtype != Double.dtype {
             throw PenteError(.dtypeMismatch, "layer is float32, but a gradient check takes float64")
         }
-        return try body(unsafeDowncast(layer, to: TypedLayer<Double>.self).layer)
+        try body(unsafeDowncast(layer, to: TypedLayer<Double>.self).layer)
     }
 }
 
-private func withMSEIfAny<Result>(
-    _ handle: OpaquePointer?, _ body: (MSE?) throws(PenteError) -> Result
-) throws(PenteError) -> Result {
+private func withMSEIfAny(
+    _ handle: OpaquePointer?, _ body: (MSE?) throws(PenteError) -> Void
+) throws(PenteError) {
     if handle == nil { return try body(nil) }
-    return try withMSE(handle) { (mse) throws(PenteError) in try body(mse) }
+    try withMSE(handle) { (mse) throws(PenteError) in try body(mse) }
 }
 
 extension GradientCheckOptions {

@@ -1,12 +1,12 @@
 import CPente
 import PenteSystem
 
-/// Runs `body` with the layer of a handle.
+/// Runs `body` with the layer of a handle. It returns nothing, here and below: there is one function for all calls.
 @inline(never)
-func withLayer<Result>(
+func withLayer(
     _ handle: OpaquePointer?, _ access: Access, _ name: String = "layer",
-    _ body: (LayerResource) throws(PenteError) -> Result
-) throws(PenteError) -> Result {
+    _ body: (LayerResource) throws(PenteError) -> Void
+) throws(PenteError) {
     try withLayerOfStep(handle, access, name, body)
 }
 

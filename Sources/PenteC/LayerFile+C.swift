@@ -59,9 +59,9 @@ private func insert<Element: Scalar>(_ layer: Layer<Element>) throws(PenteError)
     return try HandleTable.insert(TypedLayer(layer, children: parts), .layer)
 }
 
-private func withSGDIfAny<Result>(
-    _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource?) throws(PenteError) -> Result
-) throws(PenteError) -> Result {
+private func withSGDIfAny(
+    _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource?) throws(PenteError) -> Void
+) throws(PenteError) {
     if handle == nil { return try body(nil) }
-    return try withSGD(handle, access) { (sgd) throws(PenteError) in try body(sgd) }
+    try withSGD(handle, access) { (sgd) throws(PenteError) in try body(sgd) }
 }

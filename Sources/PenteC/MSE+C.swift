@@ -8,9 +8,7 @@ final class MSEResource: Resource {
 }
 
 @inline(never)
-func withMSE<Result>(
-    _ handle: OpaquePointer?, _ body: (MSE) throws(PenteError) -> Result
-) throws(PenteError) -> Result {
+func withMSE(_ handle: OpaquePointer?, _ body: (MSE) throws(PenteError) -> Void) throws(PenteError) {
     try withMSEOfStep(handle, body)
 }
 

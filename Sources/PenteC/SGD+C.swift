@@ -94,9 +94,9 @@ extension SGDOptions {
 }
 
 @inline(never)
-func withSGD<Result>(
-    _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource) throws(PenteError) -> Result
-) throws(PenteError) -> Result {
+func withSGD(
+    _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource) throws(PenteError) -> Void
+) throws(PenteError) {
     try withSGDOfStep(handle, access, body)
 }
 

@@ -59,6 +59,7 @@ private func failed(_ function: StaticString, _ error: PenteError) -> pente_stat
 }
 
 /// Frees a handle: also when there is no memory, for that is how there will be some.
+@inline(never)
 func freeing(_ function: StaticString, _ handle: OpaquePointer?, _ kind: Kind, _ name: String) -> pente_status {
     status(function, allocates: false) { () throws(PenteError) in try HandleTable.remove(handle, kind, name) }
 }
