@@ -33,8 +33,9 @@ COMPILE := $(SWIFT)c -c -g -wmo -parse-as-library -swift-version 6 -package-name
            $(addprefix -Xcc ,-fPIC -fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables \
                $(patsubst %,-fmodule-map-file=%/module.modulemap,include Sources/PenteSystem Sources/PenteVectors))
 # A function is compiled once, and not again for each closure that it is called with; functions that differ in a few
-# constants alone, as those for Float and Double may, become one; and what is small is inlined if that is smaller still.
-SMALL   := -Osize $(addprefix -Xllvm ,-sil-disable-pass=closure-specialize -inline-threshold=-20 \
+# constants alone, as those for Float and Double may, become one, unless each has a table to jump by; and what is small is
+# inlined if that is smaller still.
+SMALL   := -Osize $(addprefix -Xllvm ,-sil-disable-pass=closure-specialize -inline-threshold=-20 -min-jump-table-entries=1000 \
                -swiftmergefunc-threshold=5 -enable-global-merge-func)
 # Loops of unknown length are as fast as they are.
 FAST    := -O -Xllvm -unroll-runtime=false
