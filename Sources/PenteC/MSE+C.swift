@@ -39,9 +39,15 @@ private struct LossMatrices {
 
 extension Output {
     fileprivate func requireApart(from inputs: LossInputs<Element>) throws(PenteError) {
-        try requireApart(from: inputs.prediction, "prediction")
-        try requireApart(from: inputs.target, "target")
-        try requireApart(from: inputs.sampleWeight, "sample_weight")
+        try requireDistinct(from: inputs.prediction, "prediction")
+        try requireDistinct(from: inputs.target, "target")
+        try requireDistinct(from: inputs.sampleWeight, "sample_weight")
+    }
+
+    /// `requireApart`, called and not inlined: there are many pairs here.
+    @inline(never)
+    fileprivate func requireDistinct(from other: MatrixView<Element>?, _ otherName: StaticString) throws(PenteError) {
+        try requireApart(from: other, otherName)
     }
 }
 
@@ -73,10 +79,10 @@ private func backward<Element: Scalar>(
         throw PenteError(.invalidArgument, "grad_prediction and grad_target are both NULL")
     }
     try gradPrediction?.requireApart(from: inputs)
-    try gradPrediction?.requireApart(from: gradOutput, "grad_output")
+    try gradPrediction?.requireDistinct(from: gradOutput, "grad_output")
     try gradTarget?.requireApart(from: inputs)
-    try gradTarget?.requireApart(from: gradOutput, "grad_output")
-    try gradPrediction?.requireApart(from: gradTarget)
+    try gradTarget?.requireDistinct(from: gradOutput, "grad_output")
+    try gradPrediction?.requireDistinct(from: gradTarget?.view.readOnly, "grad_target")
     try mse.backward(
         inputs, upstream: gradOutput, gradPrediction: gradPrediction?.view, gradTarget: gradTarget?.view)
 }
