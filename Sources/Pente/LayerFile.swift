@@ -222,22 +222,23 @@ extension TensorFile {
 
     /// Reads just these tensors; none of them has changed if one is not there, or something else is.
     fileprivate func read(_ targets: [NamedTensor], ignoringOptimizer: Bool) throws(PenteError) {
-        var found: [Tensor] = []
+        let found = try Buffer<Tensor>(rows: targets.count, columns: 1)
         var size = 0
-        for target in targets {
+        for (i, target) in targets.enumerated() {
             let tensor = try require(target.name, rank: target.rank, rows: target.rows, columns: target.columns)
             if tensor.isFloat64 != target.isFloat64 {
                 throw PenteError(
                     .dtypeMismatch,
                     "its \(target.name) is \(tensor.isFloat64 ? "float64" : "float32"), and the layer's is not")
             }
-            found.append(tensor)
+            found.base[i] = tensor
             size += target.size
         }
-        try requireNothing(but: found, ignoringOptimizer: ignoringOptimizer)
+        let tensors = UnsafeBufferPointer(start: found.base, count: found.count)
+        try requireNothing(but: tensors, ignoringOptimizer: ignoringOptimizer)
         let staged = try Buffer<UInt8>(rows: 1, columns: size)
         var offset = 0
-        for (tensor, target) in zip(found, targets) {
+        for (tensor, target) in zip(tensors, targets) {
             try read(tensor, into: staged.base + offset)
             offset += target.size
         }
@@ -251,7 +252,7 @@ extension TensorFile {
 
 extension TensorFile {
     /// `found` are different ones, so their number says it; which one is too many takes a search.
-    private func requireNothing(but found: [Tensor], ignoringOptimizer: Bool) throws(PenteError) {
+    private func requireNothing(but found: UnsafeBufferPointer<Tensor>, ignoringOptimizer: Bool) throws(PenteError) {
         var others = count - found.count
         for tensor in tensors where others > 0 {
             if ignoringOptimizer && tensor.name.hasPrefix("sgd.") {

@@ -95,6 +95,7 @@ public final class Parameter<Element: Scalar> {
     package var gradientView: MatrixView<Element> { MatrixView(gradients, rows: rows, columns: columns) }
 }
 
+@inline(never)
 private func requireRank(_ rank: Int, rows: Int, _ name: String) throws(PenteError) {
     guard rank == 2 || rank == 1 && rows == 1 else {
         throw PenteError(
