@@ -56,10 +56,12 @@ $(EMBEDDED)/PenteKernel%.o: Makefile $(wildcard Sources/PenteKernels*/* Sources/
 	@mkdir -p $(@D)
 	$(COMPILE) $(FLAGS) -module-name PenteKernel$* -emit-module-path $(EMBEDDED)/PenteKernel$*.swiftmodule \
 	    Sources/PenteKernel$*/*.swift -o $@
+	@touch $@  # the compiler leaves an object alone that comes out the same
 
 # The Swift library and its C interface are one module: what both specialize is there once.
 $(EMBEDDED)/Pente.o: $(patsubst %,$(EMBEDDED)/%.o,$(KERNELS)) $(SOURCES)
 	$(COMPILE) $(SMALL) -module-name Pente Sources/Pente/*.swift Sources/PenteC/*.swift -o $@
+	@touch $@
 
 # Everything but pente_* is local, or it would clash in a Swift host. Of what C compilers put at a library's start and end
 # we need the name alone by which pthread_atfork tells libraries apart.
