@@ -30,7 +30,7 @@ lib: $(LIBRARY)
 COMPILE := $(SWIFT)c -c -g -wmo -parse-as-library -swift-version 6 -package-name pente -I $(EMBEDDED) \
            -enable-experimental-feature Embedded -enforce-exclusivity=unchecked \
            $(addprefix -Xfrontend ,-function-sections -mergeable-traps -disable-stack-protector) \
-           $(addprefix -Xcc ,-fPIC -fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables \
+           $(addprefix -Xcc ,-fPIC -fno-unwind-tables -fno-asynchronous-unwind-tables \
                $(patsubst %,-fmodule-map-file=%/module.modulemap,include Sources/PenteSystem Sources/PenteVectors))
 # A function is compiled once, and not again for each closure that it is called with; functions that differ in a few
 # constants alone, as those for Float and Double may, become one, unless each has a table to jump by; and what is small is
