@@ -31,7 +31,7 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     static var _artanhTerms: Int { get }
     /// The first `count` elements at `pointer` (fewer than a vector's), then zeros. Reads nothing beyond them.
     static func _loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
-    /// The same for up to four.
+    /// The same for up to four, with any numbers in place of zeros.
     static func _loadFour(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
     /// Stores the first `count` lanes (fewer than all) of `vector`.
     static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)

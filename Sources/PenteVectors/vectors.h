@@ -233,13 +233,13 @@ PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t 
     _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), vector);
 }
 
-/* Up to four: a whole vector would straddle two cache lines more often. */
+/* Up to four, and no matter what behind them: a whole vector would straddle two cache lines more often. */
 PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
-    return _mm512_zextps128_ps512(_mm_maskz_loadu_ps((__mmask8)((1u << count) - 1), from));
+    return _mm512_castps128_ps512(_mm_maskz_loadu_ps((__mmask8)((1u << count) - 1), from));
 }
 
 PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
-    return _mm512_zextpd256_pd512(_mm256_maskz_loadu_pd((__mmask8)((1u << count) - 1), from));
+    return _mm512_castpd256_pd512(_mm256_maskz_loadu_pd((__mmask8)((1u << count) - 1), from));
 }
 
 #elif defined(__AVX2__)
