@@ -54,10 +54,12 @@ private struct ForwardPlan {
     /// nil: not worth it.
     init?<Element>(_ layer: Layer<Element>, _ x: MatrixView<Element>, threads most: Int) {
         let work = Double(x.rows) * Double(layer.trainedCount + x.columns)
-        // All blocks are powers of two, so that each is in one range.
-        let unit = layer.mayFail ? Int.max : max(512, layer.rowsPerBlock)
-        if x.rows <= unit || work < Double(ParallelPlan.leastWork) { return nil }
-        rangeRows = max(1, x.rows / (8 * most * unit)) * unit
+        if layer.mayFail || x.rows <= 8 || work < Double(ParallelPlan.leastWork) { return nil }
+        // All blocks are powers of two, so that each is in one range. What is one block is shared out by groups of rows.
+        let block = max(512, layer.rowsPerBlock)
+        rangeRows =
+            x.rows > block
+            ? max(1, x.rows / (8 * most * block)) * block : ((x.rows - 1) / (8 * most) + 1) * 8
         threads = min(most, (x.rows - 1) / rangeRows + 1)
         let perRow = layer.workspacePerRow(columns: x.columns)
         blockRows = perRow == 0 ? rangeRows : layer.rowsPerBlock

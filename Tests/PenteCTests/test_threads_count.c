@@ -64,6 +64,7 @@ static const shape shapes[] = {
     {"wide", wide, 70, 33, 4 * 512 + 257, 0.9, false},
     {"wide, weighted", wide, 70, 33, 2048 + 3, 0, true},
     {"large", large, 220, 152, 512 + 100, 0.5, false},
+    {"large, one block", large, 220, 152, 300 + 5, 0, false},
     {"no bias", no_bias, 130, 16, 4096, 0.9, false},
     {"tall chain", tall, TALL_INPUTS, TALL_OUTPUTS, 30000 + 100, 0.9, true},
     {"mixed chain", mixed, 64, 10, 1024 + 511, 0, false},
