@@ -359,7 +359,7 @@ extension Double: KernelScalar {
 
     @_alwaysEmitIntoClient @_transparent
     public static func _sums(_ v: InlineArray<16, Vector>, from first: Int, count: Int) -> Vector {
-        var s = v
+        var s = InlineArray<4, Vector>(repeating: .zero)
         let (half, quarter) = (count / 2, count / 4)
         for i in 0..<half { s[i] = pente_fold4_double8(v[first &+ i], v[first &+ i &+ half]) }
         for i in 0..<quarter { s[i] = pente_fold2_double8(s[i], s[i &+ quarter]) }

@@ -47,19 +47,27 @@ public struct Tile<let rows: Int, let columns: Int> {
         }
         var flat = InlineArray<16, T.Vector>(repeating: .zero)
         for r in 0..<rows { for c in 0..<columns { flat[r &* columns &+ c] = sums[r][c] } }
+        // Sixteen sums of float64 are two vectors.
         let step = min(rows, T.lanes / columns)
-        var r = 0
-        while r < rows {
-            let totals = T._sums(flat, from: r &* columns, count: min(rows &* columns, T.lanes)) + bias
-            let to = y + r &* yStride
-            if height &- r < step || width < columns {
-                T._storeRows(totals, to, yStride, min(height &- r, step), min(width, columns), columns)
-            } else if yStride == columns {
-                T.store(totals, to, upTo: step &* columns)
-            } else {
-                T._storeRows(totals, to, yStride, step, columns, columns)
-            }
-            r &+= step
+        store(flat, 0, step, bias, y, yStride, height, width)
+        if step < rows { store(flat, step, step, bias, y, yStride, height, width) }
+    }
+
+    /// The sums of `step` rows from `r` on.
+    @_alwaysEmitIntoClient @_transparent
+    static func store<T: KernelScalar>(
+        _ sums: InlineArray<16, T.Vector>, _ r: Int, _ step: Int, _ bias: T.Vector, _ y: UnsafeMutablePointer<T>,
+        _ yStride: Int, _ height: Int, _ width: Int
+    ) {
+        if r >= height { return }
+        let totals = T._sums(sums, from: r &* columns, count: min(rows &* columns, T.lanes)) + bias
+        let to = y + r &* yStride
+        if height &- r < step || width < columns {
+            T._storeRows(totals, to, yStride, min(height &- r, step), min(width, columns), columns)
+        } else if yStride == columns {
+            T.store(totals, to, upTo: step &* columns)
+        } else {
+            T._storeRows(totals, to, yStride, step, columns, columns)
         }
     }
 
