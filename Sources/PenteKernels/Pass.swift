@@ -38,7 +38,6 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
         if r > 1 && isColumn { return runColumn() }
         let streams = isStreamed
         let rowsPerRun = streams ? stepsPerRun : rowsPerBlock
-        var chains = ColumnSums<T>.Chains(repeating: WideSums())
         var first = 0
         while first < rows {
             let count = min(rowsPerRun, rows &- first)
@@ -49,7 +48,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
             if let forward = part.forward { forward.run(dot, pair, column, row, ahead: &ahead) }
             if let error = part.error {
                 var error = error.pointee
-                if rows > rowsPerRun { error = error.part(first, count) }
+                if rows > rowsPerRun { error = error.part(first, count, in: rowsPerBlock) }
                 if error.isStep { error.runStep() } else { error.run(T.Vector.self) }
             }
             let isNew = first % rowsPerBlock == 0
@@ -61,15 +60,9 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
                 }
                 product.run(outer, small, ahead: &ahead)
             }
-            if streams {
-                part.columnSums?.add(to: &chains, 0)
-                if first == rows || first % rowsPerBlock == 0 {
-                    part.columnSums?.store(chains, 0)
-                    part.product?.widen()
-                    chains = ColumnSums<T>.Chains(repeating: WideSums())
-                }
-            } else if let sums = part.columnSums {
-                sums.run()
+            if first == rows || first % rowsPerBlock == 0 {
+                if streams { part.product?.widen() }
+                if let sums = part.columnSums { sums.run() }
             }
         }
     }
@@ -82,23 +75,25 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
         return rows &* forward.x.rowStride &* MemoryLayout<T>.size > 1 << 21
     }
 
-    /// The pass for `count` rows from `first` on, all of one block.
+    /// The pass for `count` rows from `first` on, all of one block; the bias's sums are those of the block so far.
     @_alwaysEmitIntoClient @_transparent
     func part(_ first: Int, _ count: Int) -> Pass {
         var part = self
+        let inBlock = first % rowsPerBlock
         if var forward = part.forward {
             forward.x = forward.x.rows(first, count)
-            forward.y.rows = count
+            forward.y = forward.y.rows(inBlock, count)
             part.forward = forward
         }
         if var product = part.product {
+            product.a += inBlock &* product.aStep
             product.b += first &* product.bStep
             product.depth = count
             product.y.base += first / rowsPerBlock &* sumsStep
             part.product = product
         }
         if var sums = part.columnSums {
-            sums.gradOutput.rows = count
+            sums.gradOutput.rows = inBlock &+ count
             sums.advance(by: first / rowsPerBlock &* sumsStep)
             part.columnSums = sums
         }
@@ -145,12 +140,13 @@ extension SquaredError {
 
     /// `count` rows from `first` on, of a prediction and a gradient that are used again for each block.
     @_alwaysEmitIntoClient @_transparent
-    func part(_ first: Int, _ count: Int) -> SquaredError {
+    func part(_ first: Int, _ count: Int, in rowsPerBlock: Int) -> SquaredError {
         var part = self
-        part.prediction.rows = count
+        let inBlock = first % rowsPerBlock
+        part.prediction = prediction.rows(inBlock, count)
         part.target = target.rows(first, count)
         if let sampleWeight { part.sampleWeight = sampleWeight.rows(first, count) }
-        part.gradPrediction?.rows = count
+        part.gradPrediction = gradPrediction?.rows(inBlock, count)
         if let total { part.total = total + first / Self.rowsPerBlock &* totalStep }
         return part
     }

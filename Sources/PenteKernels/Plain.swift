@@ -18,7 +18,7 @@ extension Pass where T: KernelVector<T> {
             if let forward = part.forward { forward.runPlainly() }
             if let error = part.error?.pointee {
                 let isPart = rows > rowsPerBlock
-                (isPart ? error.part(first, min(rowsPerBlock, rows &- first)) : error).runPlainly()
+                (isPart ? error.part(first, min(rowsPerBlock, rows &- first), in: rowsPerBlock) : error).runPlainly()
             }
             if let product = part.product { product.runPlainly() }
             if let sums = part.columnSums { sums.runPlainly() }

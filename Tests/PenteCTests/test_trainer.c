@@ -89,6 +89,19 @@ static void test_step_is_the_calls(void **state) {
     }
 }
 
+/* More than two megabytes of x are read in another way than less, whatever the widths, in one block of rows or in several. */
+static void test_step_on_much_data(void **state) {
+    (void)state;
+    static const int64_t shapes[][3] = {{4300, 131, 2}, {2300, 250, 9}, {2065, 262, 16}, {200, 2700, 11}, {70000, 9, 3}};
+    for (size_t i = 0; i < COUNT(shapes); i++) {
+        for (pente_dtype dtype = PENTE_FLOAT32; dtype <= PENTE_FLOAT64; dtype++) {
+            pair pair = pair_new(dtype, shapes[i][1], shapes[i][2], i != 1, PENTE_MEAN);
+            check_steps(&pair, shapes[i][0], i % 2);
+            pair_free(&pair);
+        }
+    }
+}
+
 /* What a trainer keeps from one step to the next of the same shape is not the numbers, nor where they are, nor the options. */
 static void test_steps_of_one_shape(void **state) {
     (void)state;
@@ -275,10 +288,10 @@ static void test_free_in_any_order(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_step_is_the_calls),        cmocka_unit_test(test_steps_of_one_shape),
-        cmocka_unit_test(test_step_with_each_reduction), cmocka_unit_test(test_gradients_are_left),
-        cmocka_unit_test(test_not_finite),               cmocka_unit_test(test_further_layers),
-        cmocka_unit_test(test_free_in_any_order),
+        cmocka_unit_test(test_step_is_the_calls),  cmocka_unit_test(test_step_on_much_data),
+        cmocka_unit_test(test_steps_of_one_shape), cmocka_unit_test(test_step_with_each_reduction),
+        cmocka_unit_test(test_gradients_are_left), cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_further_layers),     cmocka_unit_test(test_free_in_any_order),
     };
     return cmocka_run_group_tests_name("trainer", tests, NULL, NULL);
 }
