@@ -6,9 +6,9 @@ import PenteVectors
 /// The terms of an output are added in the order of s: in runs of `stepsPerRun`, run by run within a block of
 /// `depthPerBlock`, then block by block.
 ///
-/// A large product goes as Goto and van de Geijn have it ("Anatomy of High-Performance Matrix Multiplication", 2008):
-/// a block of B is packed for the second- and third-level caches, then a block of A for the second; a panel of B, as
-/// wide as a tile, stays in the first-level cache while the tiles of A's rows go by.
+/// A large product goes after Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008), with the
+/// factors' parts exchanged: a block of A is packed for the outer caches, then a block of B for half of the second-level
+/// one. A tile's rows of A stay in the first-level cache while the panels of B, as wide as a tile, stream by.
 public struct Product<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var a: UnsafePointer<T>
     @usableFromInline var aRow: Int
