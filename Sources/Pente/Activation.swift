@@ -65,10 +65,9 @@ public final class Activation<Element: Scalar>: Layer<Element> {
             case .softplus: .softplus
             }
         super.init(0, 0, [])
+        kind = .activation
         readsOutput = kernel.derivesFromOutput
     }
-
-    package override var kind: LayerKind { .activation }
 
     package override var summary: Message {
         switch function {

@@ -11,7 +11,6 @@ public final class Chain<Element: Scalar>: Layer<Element> {
     private let links: [Link<Element>]
     /// The first layer with something to train: gradients go no further back unless x's is wanted.
     private let firstTrained: Int
-    private let blocks: (pass: Int, sum: Int)
 
     /// How deep chains may nest: each level takes some of the thread's stack.
     package static var deepest: Int { 64 }
@@ -33,9 +32,12 @@ public final class Chain<Element: Scalar>: Layer<Element> {
         var layout = Layout(widths: widths)
         links = layers.map { layout.add($0) }
         firstTrained = layers.firstIndex { !$0.trained.isEmpty } ?? layers.count - 1
-        // Each layer goes on to sum in blocks of its own, so that it has the same bits in a chain and by itself.
-        blocks = layers.reduce((pass: 0, sum: Int.max)) { (max($0.pass, $1.rowsPerBlock), min($0.sum, $1.rowsPerSum)) }
         super.init(widths.first!, widths.last!, Self.parameters(of: layers))
+        kind = .chain
+        // Each layer goes on to sum in blocks of its own, so that it has the same bits in a chain and by itself.
+        rowsPerBlock = layers.reduce(0) { max($0, $1.rowsPerBlock) }
+        rowsPerSum = layers.reduce(Int.max) { min($0, $1.rowsPerSum) }
+        rowsPerStep = rowsPerBlock
         readsOutput = layers.last!.readsOutput
         mayFail = layers.contains { $0.mayFail }
         depth = 1 + layers.reduce(0) { max($0, $1.depth) }
@@ -56,8 +58,6 @@ public final class Chain<Element: Scalar>: Layer<Element> {
         for layer in layers { layer.resetParameters(from: &generator) }
     }
 
-    package override var kind: LayerKind { .chain }
-
     package override var summary: Message { "Chain(\(inputs), \(outputs))" }
 
     package override func describe(to json: inout JSONWriter) {
@@ -68,10 +68,6 @@ public final class Chain<Element: Scalar>: Layer<Element> {
         }
         json.raw("]}")
     }
-
-    package override var rowsPerBlock: Int { blocks.pass }
-
-    package override var rowsPerSum: Int { blocks.sum }
 
     package override func scratchCount(rows: Int) -> Int { layers.reduce(0) { max($0, $1.scratchCount(rows: rows)) } }
 

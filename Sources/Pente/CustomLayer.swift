@@ -71,6 +71,8 @@ open class _UserLayer<Element: Scalar>: Layer<Element> {
         super.init(inputs, outputs, parameters)
         readsOutput = true
         mayFail = true
+        rowsPerBlock = Int.max
+        rowsPerStep = Int.max
         // Where x's gradient goes if nobody wants it, and x if its rows do not lie one behind another.
         workspacePerRow.forEachColumn = 2
     }
@@ -87,11 +89,8 @@ open class _UserLayer<Element: Scalar>: Layer<Element> {
         fatalError("a layer defines its backward pass")
     }
 
-    package override var kind: LayerKind { .custom }
-
     package override var summary: Message { "CustomLayer(\(inputs), \(outputs))" }
     package override func describe(to json: inout JSONWriter) { json.raw("{\"type\":\"custom\"}") }
-    package override var rowsPerBlock: Int { Int.max }
 
     private func contiguous(
         _ x: MatrixView<Element>, _ workspace: Workspace<Element>

@@ -25,6 +25,7 @@ open class Layer<Element: Scalar> {
 
     // What a kind of layer sets when it is made. A getter to override would be a word, and its relocation, in the table of
     // each kind for each type.
+    package internal(set) final var kind = LayerKind.custom
     /// Whether backward reads y.
     package internal(set) final var readsOutput = false
     /// Whether a pass may fail in the middle, since it runs code of the user's.
@@ -34,6 +35,13 @@ open class Layer<Element: Scalar> {
     /// The numbers for each row that forward leaves for backward, or that backward works in, and how many more for each
     /// column of x.
     final var workspacePerRow = (fixed: 0, forEachColumn: 0)
+    /// How many rows a pass takes at once: a matter of the shape alone, since the bits depend on it. A power of two and a
+    /// multiple of the loss's block. `Int.max`: the batch as a whole.
+    package internal(set) final var rowsPerBlock = SquaredError<Element>.rowsPerBlock
+    /// Gradients are summed in blocks of so many rows; `Int.max` where there are none.
+    package internal(set) final var rowsPerSum = Int.max
+    /// How many rows of a training step the trainer hands over at once: a multiple of `rowsPerBlock`.
+    package internal(set) final var rowsPerStep = SquaredError<Element>.rowsPerBlock
 
     package init(_ inputs: Int, _ outputs: Int, _ parameters: [Parameter<Element>]) {
         self.inputs = inputs
@@ -71,8 +79,6 @@ open class Layer<Element: Scalar> {
     /// As an error names it: "Linear(64, 10)".
     package var summary: Message { fatalError("a layer has a summary") }
 
-    package var kind: LayerKind { fatalError("a layer is of a kind") }
-
     /// Writes how it is built, as `Architecture` reads it.
     package func describe(to json: inout JSONWriter) { fatalError("a layer describes itself") }
 
@@ -80,16 +86,6 @@ open class Layer<Element: Scalar> {
     package final var children: [Layer<Element>] {
         kind == .chain ? unsafeDowncast(self, to: Chain<Element>.self).layers : []
     }
-
-    /// How many rows a pass takes at once: a matter of the shape alone, since the bits depend on it. A power of two and a
-    /// multiple of the loss's block. `Int.max`: the batch as a whole.
-    package var rowsPerBlock: Int { SquaredError<Element>.rowsPerBlock }
-
-    /// Gradients are summed in blocks of so many rows; `Int.max` where there are none.
-    package var rowsPerSum: Int { trainedCount == 0 ? Int.max : rowsPerBlock }
-
-    /// How many rows of a training step the trainer hands over at once: a multiple of `rowsPerBlock`.
-    package var rowsPerStep: Int { rowsPerBlock }
 
     /// The numbers of a row's workspace if x has so many columns.
     package final func workspacePerRow(columns: Int) -> Int {

@@ -29,6 +29,12 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         let fitting = isNarrow ? (1 << 18) / MemoryLayout<Element>.size / inputs : Int.max
         sumRows = (fitting >= 4 * unit ? 4 : fitting >= 2 * unit ? 2 : 1) * unit
         super.init(inputs, outputs, parameters)
+        kind = .linear
+        rowsPerSum = sumRows
+        rowsPerBlock = isNarrow ? sumRows : 512
+        // A narrow layer's blocks go through a step in one call, for about a millisecond.
+        let stepBlocks = isNarrow ? max(1, min(64, (1 << 24) / (rowsPerBlock * trainedCount))) : 1
+        rowsPerStep = rowsPerBlock * stepBlocks
     }
 
     private static func makeParameters(
@@ -61,23 +67,14 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     /// which sixteen outputs want long. With more a vector is of outputs, and the weight is transposed for eight rows of X
     /// or more.
     private let isNarrow: Bool
+    /// `rowsPerSum`: as many rows of X as fit half of a second-level cache of 512 KB, and few enough that float32 adds them
+    /// up well.
     private let sumRows: Int
 
     /// outputs × inputs, a copy.
     public var weight: Matrix<Element> { parameters[0].value }
     /// 1 × outputs, a copy; nil for a layer without bias.
     public var bias: Matrix<Element>? { biases == nil ? nil : parameters[1].value }
-
-    /// As many rows of X as fit half of a second-level cache of 512 KB, and few enough that float32 adds them up well.
-    package override var rowsPerSum: Int { sumRows }
-
-    package override var rowsPerBlock: Int { isNarrow ? rowsPerSum : 512 }
-
-    /// A narrow layer's blocks go through a step in one call, for about a millisecond.
-    package override var rowsPerStep: Int {
-        if !isNarrow { return rowsPerBlock }
-        return rowsPerBlock * max(1, min(64, (1 << 24) / (rowsPerBlock * trainedCount)))
-    }
 
     package override func scratchCount(rows: Int) -> Int {
         isNarrow || rows < 8 ? 0 : Product<Element>.scratchCount(inputs, outputs)
@@ -87,8 +84,6 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         let bias = biases == nil ? 0 : GradientLog<Element>.countWide(outputs)
         return ((rows - 1) / sumRows + 1) * (GradientLog<Element>.count(outputs * inputs) + bias)
     }
-
-    package override var kind: LayerKind { .linear }
 
     package override var summary: Message { "Linear(\(inputs), \(outputs))" }
 

@@ -19,6 +19,7 @@ public final class Scaler<Element: Scalar>: Layer<Element> {
 
     private override init(_ inputs: Int, _ outputs: Int, _ parameters: [Parameter<Element>]) {
         super.init(inputs, outputs, parameters)
+        kind = .scaler
     }
 
     private static func makeParameters(_ features: Int) throws(PenteError) -> [Parameter<Element>] {
@@ -58,8 +59,6 @@ public final class Scaler<Element: Scalar>: Layer<Element> {
             parameters[1].values[j] = Element(moments.deviation(j))
         }
     }
-
-    package override var kind: LayerKind { .scaler }
 
     package override var summary: Message { "Scaler(\(inputs))" }
 

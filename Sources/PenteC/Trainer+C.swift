@@ -2,12 +2,12 @@ import CPente
 
 /// A trainer of either dtype. The layer and the optimizer are held.
 class TrainerResource: Resource {
-    fileprivate let layer: LayerResource
-    fileprivate let sgd: SGDResource
+    fileprivate final let layer: LayerResource
+    fileprivate final let sgd: SGDResource
     /// What the layer and the optimizer's layers lock.
     fileprivate private(set) final var locks = Locks()
     /// How many of them are the optimizer's, which may get further layers.
-    private var optimizerLocks = 0
+    private final var optimizerLocks = 0
     /// Where all that a step writes lies, but for its own memory.
     fileprivate private(set) final var memory = AddressRange()
 
@@ -21,7 +21,7 @@ class TrainerResource: Resource {
     }
 
     @inline(never)
-    private func collectLocks() {
+    private final func collectLocks() {
         optimizerLocks = sgd.locks.count
         locks = Locks()
         locks.add(sgd.locks)
