@@ -234,7 +234,7 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         let source = try value.view("value", of: Element.self)
         try requireSameShape(source, target, name)
         let output = Output(target, "the parameter")
-        try output.requireApart(from: source, "value")
+        try output.requireDistinct(from: source, "value")
         output.view.copy(source)
     }
 

@@ -43,12 +43,6 @@ extension Output {
         try requireDistinct(from: inputs.target, "target")
         try requireDistinct(from: inputs.sampleWeight, "sample_weight")
     }
-
-    /// `requireApart`, called and not inlined: there are many pairs here.
-    @inline(never)
-    fileprivate func requireDistinct(from other: MatrixView<Element>?, _ otherName: StaticString) throws(PenteError) {
-        try requireApart(from: other, otherName)
-    }
 }
 
 private func forward<Element: Scalar>(_ mse: MSE, _ matrices: LossMatrices, of _: Element.Type) throws(PenteError)

@@ -59,13 +59,27 @@ private struct ExampleMatrices {
 
     /// None of them may lie in what a step writes.
     @inline(__always)
-    func examples<Element: Scalar>(
-        for trainer: Trainer<Element>, in memory: AddressRange, _ xName: StaticString = "x", _ yName: StaticString = "y"
+    func examplesOfStep<Element: Scalar>(
+        for trainer: Trainer<Element>, in memory: AddressRange
     ) throws(PenteError) -> Examples<Element> {
-        let examples: Examples<Element> = Examples(
-            x: try x.view(xName), y: try y.view(yName), sampleWeight: try sampleWeight.viewIfAny("sample_weight"))
-        if !memory.isApart(from: examples) { try require(examples, apartFrom: trainer, xName, yName) }
+        let examples: Examples<Element> = try views("x", "y")
+        if !memory.isApart(from: examples) { try require(examples, apartFrom: trainer, "x", "y") }
         return examples
+    }
+
+    /// The same for a whole run, without a range's addresses: what has no element's size in it is there once for both types.
+    func examples<Element: Scalar>(
+        for trainer: Trainer<Element>, _ xName: StaticString = "x", _ yName: StaticString = "y"
+    ) throws(PenteError) -> Examples<Element> {
+        let examples: Examples<Element> = try views(xName, yName)
+        try require(examples, apartFrom: trainer, xName, yName)
+        return examples
+    }
+
+    @inline(__always)
+    private func views<Element>(_ xName: StaticString, _ yName: StaticString) throws(PenteError) -> Examples<Element> {
+        Examples(
+            x: try x.view(xName), y: try y.view(yName), sampleWeight: try sampleWeight.viewIfAny("sample_weight"))
     }
 
     @inline(never)
@@ -137,13 +151,13 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
 
     @_optimize(speed)
     override func step(_ data: ExampleMatrices) throws(PenteError) -> Double {
-        try trainer.step(data.examples(for: trainer, in: memory))!
+        try trainer.step(data.examplesOfStep(for: trainer, in: memory))!
     }
 
     override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError)
         -> FitSummary
     {
-        let examples = try data.examples(for: trainer, in: memory)
+        let examples = try data.examples(for: trainer)
         if (options.validation_x == nil) != (options.validation_y == nil) {
             throw PenteError(.invalidArgument, "validation_x and validation_y go together, but one of them is NULL")
         }
@@ -151,7 +165,7 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
             options.validation_x == nil
             ? nil
             : try ExampleMatrices(x: options.validation_x, y: options.validation_y, sampleWeight: nil)
-                .examples(for: trainer, in: memory, "validation_x", "validation_y")
+                .examples(for: trainer, "validation_x", "validation_y")
         func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
             if options.training_losses != nil || options.validation_losses != nil {
                 try losses.append(epoch.trainingLoss, epoch.validationLoss)

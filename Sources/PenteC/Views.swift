@@ -23,7 +23,7 @@ extension UnsafePointer<pente_matrix>? {
         let fitsMemory = !(overflow || overflow2 || overflow3 || overflow4)
         guard rows >= 1, columns >= 1, rowStride >= columns, matrix.pointee.dtype == Element.dtype, fitsMemory,
             address % UInt(MemoryLayout<Element>.alignment) == 0, let data = matrix.pointee.data
-        else { throw refusal(of: matrix.pointee, fitsMemory, Element.self, name) }
+        else { throw refusal(of: matrix.pointee, fitsMemory, Element.dtype, name) }
         return MatrixView(
             UnsafePointer(data.assumingMemoryBound(to: Element.self)), rows: rows, columns: columns,
             rowStride: rows == 1 ? columns : rowStride)
@@ -63,10 +63,10 @@ func requireKnown(_ dtype: pente_dtype, _ name: StaticString) throws(PenteError)
     }
 }
 
-/// What is wrong with a matrix that is no view of `Element`.
+/// What is wrong with a matrix that is no view of such elements.
 @inline(never)
-private func refusal<Element: Scalar>(
-    of matrix: pente_matrix, _ fitsMemory: Bool, _: Element.Type, _ name: StaticString
+private func refusal(
+    of matrix: pente_matrix, _ fitsMemory: Bool, _ dtype: pente_dtype, _ name: StaticString
 ) -> PenteError {
     let (rows, columns, rowStride) = (Int(matrix.rows), Int(matrix.columns), Int(matrix.row_stride))
     if rows < 1 || columns < 1 {
@@ -75,10 +75,12 @@ private func refusal<Element: Scalar>(
     if rowStride < columns {
         return PenteError(.invalidArgument, "\(name) has a row_stride of \(rowStride), below its \(columns) columns")
     }
-    if matrix.dtype != Element.dtype {
+    let isFloat32 = dtype == Float.dtype
+    if matrix.dtype != dtype {
         do throws(PenteError) { try requireKnown(matrix.dtype, name) } catch { return error }
-        let actual = matrix.dtype == Float.dtype ? Float.dtypeName : Double.dtypeName
-        return PenteError(.dtypeMismatch, "\(name) is \(actual), but \(Element.dtypeName) was expected")
+        let (expected, other) =
+            isFloat32 ? (Float.dtypeName, Double.dtypeName) : (Double.dtypeName, Float.dtypeName)
+        return PenteError(.dtypeMismatch, "\(name) is \(other), but \(expected) was expected")
     }
     if !fitsMemory {
         return PenteError(
@@ -87,7 +89,7 @@ private func refusal<Element: Scalar>(
     }
     if matrix.data == nil { return PenteError(.invalidArgument, "\(name) has data NULL") }
     return PenteError(
-        .invalidArgument, "\(name) has data that is not aligned to \(MemoryLayout<Element>.alignment) bytes")
+        .invalidArgument, "\(name) has data that is not aligned to \(isFloat32 ? 4 : 8) bytes")
 }
 
 /// A matrix that a call writes, and that must not overlap what it reads.
@@ -112,10 +114,10 @@ struct Output<Element: Scalar> {
         PenteError(.invalidArgument, "\(name) overlaps \(otherName)")
     }
 
-    func requireApart(from other: Output?) throws(PenteError) {
-        if let other { try requireApart(from: other.view.readOnly, other.name) }
+    /// The same, where it may take its time.
+    func requireDistinct(from other: MatrixView<Element>?, _ otherName: StaticString) throws(PenteError) {
+        if let other, view.readOnly.meets(other) { throw overlapping(otherName) }
     }
-
 }
 
 /// Addresses from a start to an end.
@@ -147,8 +149,9 @@ extension MatrixView where Scalar: Pente.Scalar {
     }
 
     /// For an output, and for the input of a call that writes the layer.
+    @inline(never)
     func requireApart(from layer: Layer<Scalar>, _ name: StaticString) throws(PenteError) {
-        for parameter in layer.parameters where overlaps(parameter.view) || overlaps(parameter.gradientView) {
+        for parameter in layer.parameters where meets(parameter.view) || meets(parameter.gradientView) {
             throw PenteError(.invalidArgument, "\(name) overlaps the layer's \(parameter.name)")
         }
     }
@@ -159,6 +162,10 @@ extension MatrixView where Scalar: Pente.Scalar {
         if end <= other.start || other.end <= start { return false }
         return sharesElements(with: other)
     }
+
+    /// The same, called and not inlined: what asks has no element's size in it, and so is there once for both types.
+    @inline(never)
+    func meets(_ other: MatrixView) -> Bool { overlaps(other) }
 
     /// The same, if their memory does overlap. Two blocks of columns of one table may interleave; other layouts that do
     /// are taken to overlap.
