@@ -23,7 +23,12 @@ struct Batches<Element: Scalar>: ~Copyable {
         let order = options.shuffle ? try RowOrder(count: examples.count) : RowOrder()
         gathered = options.shuffle ? try Buffer(count: size * columns) : Buffer<Element>()
         self.order = order
-        ahead = 32768 / (examples.x.prefetchedBytes + examples.y.prefetchedBytes + 128)
+        ahead = Self.ahead(examples)
+    }
+
+    @inline(never)
+    private static func ahead(_ examples: Examples<Element>) -> Int {
+        32768 / (examples.x.prefetchedBytes + examples.y.prefetchedBytes + 128)
     }
 
     var rows: Int { examples.count }

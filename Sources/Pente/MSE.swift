@@ -78,6 +78,7 @@ extension MSE {
     }
 
     /// The same, which may be 0.
+    @inline(never)
     package func sumOfWeights<Element: Scalar>(
         _ sampleWeight: MatrixView<Element>?, rows: Int
     ) throws(PenteError) -> Double {
@@ -101,6 +102,7 @@ extension MSE {
     }
 
     /// Throws unless a mean may be divided by a sum of weights.
+    @inline(never)
     package func requireDivisor<Element: Scalar>(_ total: Double, _: Element.Type) throws(PenteError) {
         guard isMeanOverRows else { return }
         if total == 0 {

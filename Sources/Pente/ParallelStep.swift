@@ -201,10 +201,12 @@ struct ParallelPlan {
     /// Work worth waking threads for, in multiply-adds: some 0.2 ms.
     static var leastWork: Int { 1 << 23 }
     /// A log should stay in the second-level cache, if a block's can.
-    private static var logSize: Int { 1 << 18 }
+    static var logSize: Int { 1 << 18 }
 
-    /// nil: not worth it.
-    init?<Element>(_ layer: Layer<Element>, _ examples: Examples<Element>, hasGradients: Bool, threads most: Int) {
+    /// nil: not worth it. `logCount`: the numbers of `logSize`, by which alone the types differ here.
+    init?<Element>(
+        _ layer: Layer<Element>, _ examples: Examples<Element>, hasGradients: Bool, threads most: Int, logCount: Int
+    ) {
         let (inputs, outputs) = (examples.x.columns, examples.y.columns)
         let work = Double(examples.count) * Double(layer.trainedCount + inputs) * (hasGradients ? 2 : 1)
         blockRows = layer.rowsPerBlock
@@ -212,7 +214,7 @@ struct ParallelPlan {
 
         let blocks = (examples.count - 1) / blockRows + 1
         let perBlock = hasGradients ? layer.logCount(rows: blockRows) : 0
-        let fitting = Self.logSize / MemoryLayout<Element>.stride / max(perBlock, 1)
+        let fitting = logCount / max(perBlock, 1)
         let groupBlocks = max(1, min(fitting, blocks / (16 * most)))
         groupRows = groupBlocks * blockRows
         stepRows = min(layer.rowsPerStep, groupRows)
@@ -242,9 +244,11 @@ extension Trainer {
     ) -> ParallelStep<Element>.Outcome {
         // The sum of a batch of one block is the gradient itself.
         if scale != nil && wide == nil { return .left }
-        guard let plan = ParallelPlan(layer, examples, hasGradients: scale != nil, threads: Threads.count) else {
-            return .left
-        }
+        let logCount = ParallelPlan.logSize / MemoryLayout<Element>.stride
+        guard
+            let plan = ParallelPlan(
+                layer, examples, hasGradients: scale != nil, threads: Threads.count, logCount: logCount)
+        else { return .left }
         let parallel = self.parallel ?? ParallelStep(layer, plan, examples)
         self.parallel = parallel
         return parallel.run(examples, plan, scale: scale, wide: wide, shouldStop: shouldStop)

@@ -67,6 +67,18 @@ public final class SGD<Element: Scalar> {
 
         fileprivate init(_ parameter: Parameter<Element>) { self.parameter = parameter }
 
+        /// Its step as the kernels take it, and on to the next one's place.
+        @inline(never)
+        fileprivate func write(to update: inout UnsafeMutablePointer<Update<Element>>, _ options: SGDOptions) {
+            update.pointee = Update(
+                parameter: parameter.values, gradient: parameter.gradients,
+                momentumBuffer: options.momentum != 0 ? buffer.base : nil, count: parameter.count,
+                isFirst: !hasStepped, learningRate: Element(options.lr), momentum: Element(options.momentum),
+                gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),
+                nesterov: options.nesterov, maximize: options.maximize)
+            update += 1
+        }
+
         package func requireBuffer() throws(PenteError) {
             if buffer.isEmpty { buffer = try Buffer(count: parameter.count) }
         }
@@ -191,13 +203,7 @@ public final class SGD<Element: Scalar> {
             for state in group.states {
                 if hasMomentum { try state.requireBuffer() }
                 if hasMomentum && !state.hasStepped { beginsBuffers = true }
-                next.pointee = Update(
-                    parameter: state.parameter.values, gradient: state.parameter.gradients,
-                    momentumBuffer: hasMomentum ? state.buffer.base : nil, count: state.parameter.count,
-                    isFirst: !state.hasStepped, learningRate: Element(options.lr), momentum: Element(options.momentum),
-                    gradientShare: Element(1 - options.dampening), weightDecay: Element(options.weightDecay),
-                    nesterov: options.nesterov, maximize: options.maximize)
-                next += 1
+                state.write(to: &next, options)
             }
         }
         isPrepared = true

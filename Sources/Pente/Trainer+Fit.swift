@@ -262,15 +262,15 @@ private struct Snapshot<Element: Scalar>: ~Copyable {
         save()
     }
 
-    func save() {
-        transfer { live, kept, count in kept.copy(live, count: count) }
-    }
+    func save() { transfer(isBack: false) }
 
-    func restore() {
-        transfer { live, kept, count in live.copy(kept, count: count) }
-    }
+    func restore() { transfer(isBack: true) }
 
-    private func transfer(_ copy: (UnsafeMutablePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void) {
+    @inline(never)
+    private func transfer(isBack: Bool) {
+        func copy(_ live: UnsafeMutablePointer<Element>, _ kept: UnsafeMutablePointer<Element>, _ count: Int) {
+            if isBack { live.copy(kept, count: count) } else { kept.copy(live, count: count) }
+        }
         var kept = elements.base
         for state in states {
             let count = state.parameter.count
