@@ -53,8 +53,13 @@ public struct PenteError: Error, Sendable, CustomStringConvertible {
 
     private let contents: Contents
 
+    @inline(__always)
+    package init(_ code: Code, _ message: Message) { self.init(code, message.start, message.end) }
+
     @inline(never)
-    package init(_ code: Code, _ message: Message) { self.init(code, message, systemError: 0) }
+    private init(_ code: Code, _ start: Text?, _ end: UnsafePointer<UInt8>?) {
+        contents = Contents(code, Message(start, end).text, 0)
+    }
 
     @inline(never)
     package init(_ code: Code, _ message: Message, systemError: Int32) {
@@ -79,99 +84,166 @@ package func requireNotNegative(_ value: Double, _ name: StaticString) throws(Pe
 }
 
 /// The text of an error. A string interpolation like any other, but of few pieces, none of which is inlined: there
-/// are many messages, and the library is to stay small.
+/// are many messages, and the library is to stay small. So a literal has no call of its own: it goes with the next one.
 package struct Message: ExpressibleByStringInterpolation {
+    fileprivate let start: Text?
+    /// A literal that comes after it.
+    fileprivate let end: UnsafePointer<UInt8>?
+
+    fileprivate init(_ start: Text?, _ end: UnsafePointer<UInt8>?) {
+        self.start = start
+        self.end = end
+    }
+
     /// Text in UTF-8. What appends to a string has 10 KB for strings that are not.
-    package let bytes: [UInt8]
+    package var bytes: [UInt8] {
+        @inline(never) get { Text.add(end, to: start).bytes }
+    }
 
     package var text: String { String(validBytes: bytes) }
 
     @inline(__always)
-    package init(stringLiteral value: StaticString) { self.init(value.utf8Start) }
+    package init(stringLiteral value: StaticString) { self.init(nil, value.utf8Start) }
 
-    @inline(never)
-    private init(_ characters: UnsafePointer<UInt8>) {
-        var text = StringInterpolation()
-        text.append(characters)
-        bytes = text.bytes
+    @inline(__always)
+    package init(stringInterpolation interpolation: StringInterpolation) {
+        self.init(interpolation.text, interpolation.literal)
     }
 
-    package init(stringInterpolation interpolation: StringInterpolation) { bytes = interpolation.bytes }
-
     package struct StringInterpolation: StringInterpolationProtocol {
-        fileprivate var bytes: [UInt8] = []
-
-        /// With room for most texts at once: reserves give nothing back before all is free.
-        @inline(never)
-        fileprivate init() { bytes.reserveCapacity(64) }
+        fileprivate var text: Text?
+        fileprivate var literal: UnsafePointer<UInt8>?
 
         @inline(__always)
-        package init(literalCapacity: Int, interpolationCount: Int) { self.init() }
+        package init(literalCapacity: Int, interpolationCount: Int) {}
 
         @inline(__always)
-        package mutating func appendLiteral(_ literal: StaticString) { append(literal.utf8Start) }
-
-        /// A pointer is the least that a call can be given: a string of Swift's is two long constants.
-        @inline(never)
-        package mutating func append(_ characters: UnsafePointer<UInt8>) {
-            var next = characters
-            while next.pointee != 0 {
-                bytes.append(next.pointee)
-                next += 1
-            }
+        package mutating func appendLiteral(_ literal: StaticString) {
+            if self.literal != nil { text = Text.add(self.literal, to: text) }
+            self.literal = literal.utf8Start
         }
 
-        private mutating func append(_ characters: UnsafePointer<CChar>) {
-            append(UnsafeRawPointer(characters).assumingMemoryBound(to: UInt8.self))
+        @inline(__always)
+        package mutating func appendInterpolation(_ string: StaticString) {
+            text = Text.add(takeLiteral(), string, to: text)
         }
-
-        @inline(never)
-        private mutating func append(_ text: UnsafeBufferPointer<UInt8>) {
-            for byte in text { bytes.append(byte) }
+        @inline(__always)
+        package mutating func appendInterpolation(_ string: String) {
+            text = Text.add(takeLiteral(), string, to: text)
         }
-
-        @inline(never)
-        package mutating func appendInterpolation(_ string: String) { string.withBytes { append($0) } }
-
+        @inline(__always)
         package mutating func appendInterpolation(_ message: Message) {
-            message.bytes.withUnsafeBufferPointer { append($0) }
+            text = Text.add(takeLiteral(), message, to: text)
         }
-        package mutating func appendInterpolation(_ string: StaticString) { appendLiteral(string) }
-
-        @inline(never)
+        @inline(__always)
         package mutating func appendInterpolation(_ number: Int) {
-            if number < 0 { bytes.append(UInt8(ascii: "-")) }
-            let magnitude = number.magnitude
-            if magnitude > 9 { appendInterpolation(Int(magnitude / 10)) }
-            bytes.append(UInt8(ascii: "0") + UInt8(magnitude % 10))
+            text = Text.add(takeLiteral(), number, to: text)
         }
-
+        @inline(__always)
         package mutating func appendInterpolation(_ number: Int64) { appendInterpolation(Int(number)) }
+        @inline(__always)
         package mutating func appendInterpolation(_ number: Int32) { appendInterpolation(Int(number)) }
-
         /// In as few digits as read back as the same number.
-        @inline(never)
+        @inline(__always)
         package mutating func appendInterpolation(_ number: Double) {
-            withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { buffer in
-                pente_format_double(number, buffer.baseAddress!, 32)
-                append(buffer.baseAddress!)
-            }
+            text = Text.add(takeLiteral(), number, to: text)
         }
-
         /// A shape, as "3×4".
-        @inline(never)
+        @inline(__always)
         package mutating func appendInterpolation(_ rows: Int, _ columns: Int) {
-            appendInterpolation(rows)
-            appendLiteral("×")
-            appendInterpolation(columns)
+            text = Text.add(takeLiteral(), rows, columns, to: text)
         }
-
+        @inline(__always)
         package mutating func appendInterpolation<Element>(_ view: MatrixView<Element>) {
             appendInterpolation(view.rows, view.columns)
         }
-
+        @inline(__always)
         package mutating func appendInterpolation<Element>(_ view: MutableMatrixView<Element>) {
             appendInterpolation(view.rows, view.columns)
         }
+
+        /// The literal that is to go before what is appended now.
+        @inline(__always)
+        private mutating func takeLiteral() -> UnsafePointer<UInt8>? {
+            defer { literal = nil }
+            return literal
+        }
+    }
+}
+
+/// What a message is made of, as it grows: passed on from call to call, and none at first. A pointer to a literal is the
+/// least that a call can be given: a string of Swift's is two long constants.
+private struct Text {
+    var bytes: [UInt8] = []
+
+    @inline(never)
+    private mutating func append(_ byte: UInt8) { bytes.append(byte) }
+
+    private mutating func append(_ characters: UnsafePointer<UInt8>) {
+        var next = characters
+        while next.pointee != 0 {
+            append(next.pointee)
+            next += 1
+        }
+    }
+
+    @inline(never)
+    private mutating func append(_ text: UnsafeBufferPointer<UInt8>) {
+        for byte in text { append(byte) }
+    }
+
+    @inline(never)
+    static func add(_ literal: UnsafePointer<UInt8>?, to start: consuming Text?) -> Text {
+        var text = start ?? Text()
+        // Room for most texts at once: reserves give nothing back before all is free.
+        if text.bytes.isEmpty { text.bytes.reserveCapacity(64) }
+        if let literal { text.append(literal) }
+        return text
+    }
+
+    @inline(never)
+    static func add(_ literal: UnsafePointer<UInt8>?, _ string: StaticString, to start: consuming Text?) -> Text {
+        add(string.utf8Start, to: add(literal, to: start))
+    }
+
+    @inline(never)
+    static func add(_ literal: UnsafePointer<UInt8>?, _ string: String, to start: consuming Text?) -> Text {
+        var text = add(literal, to: start)
+        string.withBytes { text.append($0) }
+        return text
+    }
+
+    @inline(never)
+    static func add(_ literal: UnsafePointer<UInt8>?, _ message: Message, to start: consuming Text?) -> Text {
+        var text = add(literal, to: start)
+        message.bytes.withUnsafeBufferPointer { text.append($0) }
+        return text
+    }
+
+    @inline(never)
+    static func add(_ literal: UnsafePointer<UInt8>?, _ number: Int, to start: consuming Text?) -> Text {
+        var text = add(literal, to: start)
+        if number < 0 { text.append(UInt8(ascii: "-")) }
+        let magnitude = number.magnitude
+        if magnitude > 9 { text = add(nil, Int(magnitude / 10), to: text) }
+        text.append(UInt8(ascii: "0") + UInt8(magnitude % 10))
+        return text
+    }
+
+    @inline(never)
+    static func add(_ literal: UnsafePointer<UInt8>?, _ number: Double, to start: consuming Text?) -> Text {
+        var text = add(literal, to: start)
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 32) { buffer in
+            let characters = buffer.baseAddress!
+            pente_format_double(number, UnsafeMutableRawPointer(characters).assumingMemoryBound(to: CChar.self), 32)
+            text.append(characters)
+        }
+        return text
+    }
+
+    @inline(never)
+    static func add(_ literal: UnsafePointer<UInt8>?, _ rows: Int, _ columns: Int, to start: consuming Text?) -> Text {
+        let times: StaticString = "×"
+        return add(times.utf8Start, columns, to: add(literal, rows, to: start))
     }
 }
