@@ -258,6 +258,15 @@ enum HandleTable {
         return slot.tryBegin(access, token)
     }
 
+    /// `with`, for what is not called in each step: one function for all.
+    @inline(never)
+    static func withResource(
+        _ handle: OpaquePointer?, _ kind: Kind, _ access: Access, _ name: String,
+        _ body: (Resource) throws(PenteError) -> Void
+    ) throws(PenteError) {
+        try with(handle, kind, access, name, body)
+    }
+
     /// Runs `body` with the object of a handle, which no other call writes meanwhile; or, for `.write`, uses at all.
     @inline(__always)
     static func with<Result>(

@@ -7,7 +7,10 @@ func withLayer(
     _ handle: OpaquePointer?, _ access: Access, _ name: String = "layer",
     _ body: (LayerResource) throws(PenteError) -> Void
 ) throws(PenteError) {
-    try withLayerOfStep(handle, access, name, body)
+    try HandleTable.withResource(handle, .layer, access, name) { (resource) throws(PenteError) in
+        let layer = unsafeDowncast(resource, to: LayerResource.self)
+        try layer.withParts(access) { () throws(PenteError) in try body(layer) }
+    }
 }
 
 @inline(__always)

@@ -51,10 +51,9 @@ private func insert<Element: Scalar>(_ layer: Layer<Element>) throws(PenteError)
     for child in layer.children {
         let handle = try insert(child)
         handles.append(handle)
-        parts.append(
-            try HandleTable.with(handle, .layer, .read, "layer") { resource in
-                unsafeDowncast(resource, to: LayerResource.self)
-            })
+        try HandleTable.withResource(handle, .layer, .read, "layer") { resource in
+            parts.append(unsafeDowncast(resource, to: LayerResource.self))
+        }
     }
     return try HandleTable.insert(TypedLayer(layer, children: parts), .layer)
 }

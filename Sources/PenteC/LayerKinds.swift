@@ -154,7 +154,7 @@ private func collect(
     var held: [Slot] = []
     do throws(PenteError) {
         for i in 0..<count {
-            let layer = try HandleTable.with(handles[i], .layer, .read, Message("layers[\(i)]").text) {
+            try HandleTable.withResource(handles[i], .layer, .read, Message("layers[\(i)]").text) {
                 (resource) throws(PenteError) in
                 if held.contains(where: { $0 == resource.slot }) {
                     if !mayRepeat { throw PenteError(.invalidArgument, "layers[\(i)] is given twice") }
@@ -162,9 +162,9 @@ private func collect(
                     resource.slot.hold()
                     held.append(resource.slot)
                 }
-                return unsafeDowncast(resource, to: LayerResource.self)
+                layers.append(unsafeDowncast(resource, to: LayerResource.self))
             }
-            layers.append(layer)
+            let layer = layers[i]
             let expected = dtype ?? layers[0].dtype
             if layer.dtype != expected {
                 let names = layer.dtype == Float.dtype ? ("float32", "float64") : ("float64", "float32")

@@ -9,7 +9,9 @@ final class MSEResource: Resource {
 
 @inline(never)
 func withMSE(_ handle: OpaquePointer?, _ body: (MSE) throws(PenteError) -> Void) throws(PenteError) {
-    try withMSEOfStep(handle, body)
+    try HandleTable.withResource(handle, .mse, .read, "mse") { (resource) throws(PenteError) in
+        try body(unsafeDowncast(resource, to: MSEResource.self).mse)
+    }
 }
 
 @inline(__always)

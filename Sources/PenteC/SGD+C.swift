@@ -97,7 +97,9 @@ extension SGDOptions {
 func withSGD(
     _ handle: OpaquePointer?, _ access: Access, _ body: (SGDResource) throws(PenteError) -> Void
 ) throws(PenteError) {
-    try withSGDOfStep(handle, access, body)
+    try HandleTable.withResource(handle, .sgd, access, "sgd") { (resource) throws(PenteError) in
+        try body(unsafeDowncast(resource, to: SGDResource.self))
+    }
 }
 
 @inline(__always)
