@@ -132,13 +132,15 @@ extension Layer {
     /// perhaps a "bias" alone, which is a linear layer.
     public static func load(from path: String) throws(PenteError) -> Layer {
         try path.withPath { (path) throws(PenteError) in
+            var layer: Layer?
             try withFile(path) { (file) throws(PenteError) in
                 let description = try FileDescription(file)
                 if description.isFloat64 != Element.isFloat64 {
                     throw PenteError(.dtypeMismatch, "its layer is not \(Element.dtypeName)")
                 }
-                return try make(description.architecture, file)
+                layer = try make(description.architecture, file)
             }
+            return layer!
         }
     }
 
@@ -266,24 +268,28 @@ extension TensorFile {
 
 /// The layer of either dtype that a file holds.
 package func loadLayer(from path: UnsafePointer<CChar>) throws(PenteError) -> LoadedLayer {
+    var layer: LoadedLayer?
     try withFile(path, isLayerFromFile: true) { (file) throws(PenteError) in
         // What comes of the description takes more than its text, but not so much more.
         try Reserve.with(count: file.description?.capacity ?? 0, bytesEach: 100) { () throws(PenteError) in
             let description = try FileDescription(file)
-            return description.isFloat64
+            layer =
+                description.isFloat64
                 ? .float64(try Layer<Double>.make(description.architecture, file))
                 : .float32(try Layer<Float>.make(description.architecture, file))
         }
     }
+    return layer!
 }
 
 /// Errors in the file name it. If all that there is of the layer is from the file, whatever is wrong is wrong in the file.
-private func withFile<Result>(
+@inline(never)
+private func withFile(
     _ path: UnsafePointer<CChar>, isLayerFromFile: Bool = false,
-    _ body: (borrowing TensorFile) throws(PenteError) -> Result
-) throws(PenteError) -> Result {
+    _ body: (borrowing TensorFile) throws(PenteError) -> Void
+) throws(PenteError) {
     do throws(PenteError) {
-        return try body(TensorFile(path))
+        try body(TensorFile(path))
     } catch {
         if error.code == .fileError || error.code == .outOfMemory { throw error }
         let code = isLayerFromFile || error.code == .invalidArgument ? .invalidFile : error.code

@@ -27,6 +27,16 @@
         package static func with<Result>(
             count: Int, bytesEach: Int, _ body: () throws(PenteError) -> Result
         ) throws(PenteError) -> Result {
+            var result: Result?
+            try run(count: count, bytesEach: bytesEach) { () throws(PenteError) in result = try body() }
+            return result!
+        }
+
+        /// Of no result: there is one for all that it runs.
+        @inline(never)
+        private static func run(
+            count: Int, bytesEach: Int, _ body: () throws(PenteError) -> Void
+        ) throws(PenteError) {
             let (bytes, overflow) = count.multipliedReportingOverflow(by: bytesEach)
             if overflow { throw .outOfMemory }
             if bytes <= capacity / 2 { return try body() }
