@@ -174,7 +174,7 @@ final class TypedLayer<Element: Scalar>: LayerResource {
             throw PenteError(.invalidArgument, "scaler is \(layer.summary), which is no scaler")
         }
         let x: MatrixView<Element> = try x.view("x")
-        try require(x, "x")
+        try x.requireApart(from: layer, "x")
         try unsafeDowncast(layer, to: Scaler<Element>.self).fit(x)
     }
 
@@ -225,7 +225,7 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         let source = try matrix(part, name)
         let output = try value.output("value", of: Element.self)
         try requireSameShape(output.view.readOnly, source, name)
-        try require(output.view.readOnly, output.name)
+        try output.view.readOnly.requireApart(from: layer, output.name)
         output.view.copy(source)
     }
 
@@ -285,7 +285,7 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         context.x = nil
     }
 
-    /// Throws if a matrix lies in the layer's parameters or gradients.
+    /// Throws if a matrix of a step lies in the layer's parameters or gradients.
     @inline(__always)
     private func require(_ view: MatrixView<Element>, _ name: StaticString) throws(PenteError) {
         if !memory.isApart(from: view) { try view.requireApart(from: layer, name) }
