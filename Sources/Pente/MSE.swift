@@ -78,11 +78,15 @@ extension MSE {
     }
 
     /// The same, which may be 0.
-    @inline(never)
+    @inline(__always)
     package func sumOfWeights<Element: Scalar>(
         _ sampleWeight: MatrixView<Element>?, rows: Int
     ) throws(PenteError) -> Double {
-        guard let sampleWeight else { return Double(rows) }
+        if let sampleWeight { try sum(sampleWeight, rows: rows) } else { Double(rows) }
+    }
+
+    @inline(never)
+    private func sum<Element: Scalar>(_ sampleWeight: MatrixView<Element>, rows: Int) throws(PenteError) -> Double {
         guard sampleWeight.rows == rows, sampleWeight.columns == 1 else {
             throw PenteError(
                 .shapeMismatch,
