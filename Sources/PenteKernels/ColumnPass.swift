@@ -38,7 +38,8 @@ extension Pass {
                     let left = min(end &- i, T.lanes)
                     var y: T.Vector
                     if Self.isDense(x) && left == T.lanes {
-                        y = Self.predictDense(x.base + (first &+ i) &* x.columns, x.columns, repeated) + bias
+                        // The lanes that a row does not have would be added, too: −0 becomes 0.
+                        y = Self.predictDense(x.base + (first &+ i) &* x.columns, x.columns, repeated) + .zero + bias
                     } else {
                         y = T._firstLanes(Self.predict(x, first &+ i, left, weight) + bias, left)
                     }

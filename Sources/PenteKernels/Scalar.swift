@@ -62,8 +62,6 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
         _ vector: Vector, _ to: UnsafeMutablePointer<Self>, _ toStride: Int, _ rows: Int, _ columns: Int, _ stride: Int)
     /// The first `count` lanes, and zeros.
     static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector
-    /// Stores a vector at the numbers from `first` on.
-    static func _store(_ vector: Vector, to numbers: inout InlineArray<256, Self>, at first: Int)
     /// Adds the square of each lane, times its lane of `weight` if there is one, to `sums`.
     static func _addSquares(_ vector: Vector, weight: Vector?, to sums: inout WideSums)
     /// Copies the elements `e ..< e + count`, by their number in a matrix of so many columns; a view of one column has
@@ -237,13 +235,6 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _store(_ vector: Vector, to numbers: inout InlineArray<256, Float>, at first: Int) {
-        withUnsafeMutablePointer(to: &numbers) {
-            UnsafeMutableRawPointer($0).storeBytes(of: vector, toByteOffset: 4 &* first, as: Vector.self)
-        }
-    }
-
-    @_alwaysEmitIntoClient @_transparent
     public static func _repeat(_ vector: Vector, _ period: Int) -> Vector {
         switch period {
         case 1: pente_repeat1_float16(vector)
@@ -380,13 +371,6 @@ extension Double: KernelScalar {
     @_alwaysEmitIntoClient @_transparent
     public static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector {
         pente_first_lanes_double8(vector, Int64(truncatingIfNeeded: count))
-    }
-
-    @_alwaysEmitIntoClient @_transparent
-    public static func _store(_ vector: Vector, to numbers: inout InlineArray<256, Double>, at first: Int) {
-        withUnsafeMutablePointer(to: &numbers) {
-            UnsafeMutableRawPointer($0).storeBytes(of: vector, toByteOffset: 8 &* first, as: Vector.self)
-        }
     }
 
     @_alwaysEmitIntoClient @_transparent

@@ -48,65 +48,63 @@ PENTE_INLINE pente_double8 pente_power_of_two_double8(pente_double8 shifted) {
     return (pente_double8)(((pente_int8)shifted - 0x4338000000000000 + 1023) << 52);
 }
 
+/* The lanes of `b` that the mask has, and else those of `a`. */
 #if defined(__AVX512F__)
-/* The lanes of `b` that the mask has, and else those of `a`. The compiler, if it knew the mask, would make a shuffle of it, of
- * which there is one a cycle. */
-PENTE_INLINE pente_float16 pente_blend_float16(pente_float16 a, pente_float16 b, __mmask16 mask) {
+/* The compiler, if it knew the mask, would make a shuffle of it, of which there is one a cycle. */
+PENTE_INLINE __mmask16 pente_unknown(__mmask16 mask) {
     __asm__("" : "+Yk"(mask));
-    return _mm512_mask_blend_ps(mask, a, b);
+    return mask;
 }
 
-PENTE_INLINE pente_double8 pente_blend_double8(pente_double8 a, pente_double8 b, __mmask8 mask) {
-    __asm__("" : "+Yk"(mask));
-    return _mm512_mask_blend_pd(mask, a, b);
-}
+#define PENTE_BLEND16(a, b, mask) _mm512_mask_blend_ps(pente_unknown(mask), a, b)
+#define PENTE_BLEND8(a, b, mask) _mm512_mask_blend_pd((__mmask8)pente_unknown(mask), a, b)
 #else
-PENTE_INLINE pente_float16 pente_blend_float16(pente_float16 a, pente_float16 b, int mask) {
-    for (int l = 0; l < 16; l++) if (mask >> l & 1) a[l] = b[l];
-    return a;
-}
-
-PENTE_INLINE pente_double8 pente_blend_double8(pente_double8 a, pente_double8 b, int mask) {
-    for (int l = 0; l < 8; l++) if (mask >> l & 1) a[l] = b[l];
-    return a;
-}
+#define PENTE_LANE(mask, lane, lanes) ((mask) >> (lane) & 1 ? (lanes) + (lane) : (lane))
+#define PENTE_BLEND16(a, b, mask) \
+    __builtin_shufflevector(a, b, PENTE_LANE(mask, 0, 16), PENTE_LANE(mask, 1, 16), PENTE_LANE(mask, 2, 16), PENTE_LANE(mask, 3, 16), \
+                            PENTE_LANE(mask, 4, 16), PENTE_LANE(mask, 5, 16), PENTE_LANE(mask, 6, 16), PENTE_LANE(mask, 7, 16), \
+                            PENTE_LANE(mask, 8, 16), PENTE_LANE(mask, 9, 16), PENTE_LANE(mask, 10, 16), PENTE_LANE(mask, 11, 16), \
+                            PENTE_LANE(mask, 12, 16), PENTE_LANE(mask, 13, 16), PENTE_LANE(mask, 14, 16), PENTE_LANE(mask, 15, 16))
+#define PENTE_BLEND8(a, b, mask) \
+    __builtin_shufflevector(a, b, PENTE_LANE(mask, 0, 8), PENTE_LANE(mask, 1, 8), PENTE_LANE(mask, 2, 8), PENTE_LANE(mask, 3, 8), \
+                            PENTE_LANE(mask, 4, 8), PENTE_LANE(mask, 5, 8), PENTE_LANE(mask, 6, 8), PENTE_LANE(mask, 7, 8))
 #endif
 
 /* A step of the tree in which the lanes of many vectors are added up: lane l of `a`, or of `b` where l has the bit that the
  * name says, and the lane beside it that differs in this bit. Four steps turn sixteen vectors of float32 into their sixteen
  * sums, three turn eight of float64 into eight. The first of the two is a mere blend. */
 PENTE_INLINE pente_float16 pente_fold8_float16(pente_float16 a, pente_float16 b) {
-    return pente_blend_float16(a, b, 0xff00) +
+    return PENTE_BLEND16(a, b, 0xff00) +
            __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23);
 }
 
 PENTE_INLINE pente_float16 pente_fold4_float16(pente_float16 a, pente_float16 b) {
-    return pente_blend_float16(a, b, 0xf0f0) +
+    return PENTE_BLEND16(a, b, 0xf0f0) +
            __builtin_shufflevector(a, b, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
 }
 
 PENTE_INLINE pente_float16 pente_fold2_float16(pente_float16 a, pente_float16 b) {
-    return pente_blend_float16(a, b, 0xcccc) +
+    return PENTE_BLEND16(a, b, 0xcccc) +
            __builtin_shufflevector(a, b, 2, 3, 16, 17, 6, 7, 20, 21, 10, 11, 24, 25, 14, 15, 28, 29);
 }
 
 PENTE_INLINE pente_float16 pente_fold1_float16(pente_float16 a, pente_float16 b) {
-    return pente_blend_float16(a, b, 0xaaaa) +
+    return PENTE_BLEND16(a, b, 0xaaaa) +
            __builtin_shufflevector(a, b, 1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
 }
 
 PENTE_INLINE pente_double8 pente_fold4_double8(pente_double8 a, pente_double8 b) {
-    return pente_blend_double8(a, b, 0xf0) +
+    return PENTE_BLEND8(a, b, 0xf0) +
            __builtin_shufflevector(a, b, 4, 5, 6, 7, 8, 9, 10, 11);
 }
 
 PENTE_INLINE pente_double8 pente_fold2_double8(pente_double8 a, pente_double8 b) {
-    return pente_blend_double8(a, b, 0xcc) +
+    return PENTE_BLEND8(a, b, 0xcc) +
            __builtin_shufflevector(a, b, 2, 3, 8, 9, 6, 7, 12, 13);
 }
 
 PENTE_INLINE pente_double8 pente_fold1_double8(pente_double8 a, pente_double8 b) {
-    return pente_blend_double8(a, b, 0xaa) +
+    return PENTE_BLEND8(a, b, 0xaa) +
            __builtin_shufflevector(a, b, 1, 8, 3, 10, 5, 12, 7, 14);
 }
 
@@ -259,6 +257,17 @@ PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) 
     return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
+PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
+    __m128i mask = _mm_cmpgt_epi32(_mm_set1_epi32((int)count), _mm_setr_epi32(0, 1, 2, 3));
+    __m128 low = _mm_maskload_ps(from, mask);
+    return __builtin_shufflevector(low, low, 0, 1, 2, 3, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+}
+
+PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
+    __m256d low = _mm256_maskload_pd(from, pente_mask4(count));
+    return __builtin_shufflevector(low, low, 0, 1, 2, 3, -1, -1, -1, -1);
+}
+
 PENTE_INLINE void pente_store_float16(pente_float16 vector, float *to, int64_t count) {
     _mm256_maskstore_ps(to, pente_mask8(count), vector.lo);
     _mm256_maskstore_ps(to + 8, pente_mask8(count - 8), vector.hi);
@@ -283,6 +292,18 @@ PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) 
     return vector;
 }
 
+PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
+    pente_float16 vector = 0;
+    for (int64_t i = 0; i < count; i++) vector[i] = from[i];
+    return vector;
+}
+
+PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
+    pente_double8 vector = 0;
+    for (int64_t i = 0; i < count; i++) vector[i] = from[i];
+    return vector;
+}
+
 PENTE_INLINE void pente_store_float16(pente_float16 vector, float *to, int64_t count) {
     for (int64_t i = 0; i < count; i++) to[i] = vector[i];
 }
@@ -295,18 +316,6 @@ PENTE_INLINE pente_double8 pente_load_double8(const double *from, int64_t count)
 
 PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t count) {
     for (int64_t i = 0; i < count; i++) to[i] = vector[i];
-}
-
-#endif
-
-#if !defined(__AVX512F__)
-
-PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
-    return pente_load_float16(from, count);
-}
-
-PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
-    return pente_load_double8(from, count);
 }
 
 #endif
