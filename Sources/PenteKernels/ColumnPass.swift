@@ -25,9 +25,9 @@ extension Pass {
         var total = error.total!
         var first = 0
         while first < rows {
-            // Rows that stay in the first-level cache: a few runs of the gradient's terms, or one.
+            // Rows that stay in the first-level cache: up to four runs of the gradient's terms, or one.
             let inBlock = first % rowsPerBlock
-            let most = x.columns <= T.lanes ? Self.mostRows : stepsPerRun
+            let most = x.columns <= T.lanes ? 4 &* stepsPerRun : stepsPerRun
             let count = min(most, min(rowsPerBlock &- inBlock, rows &- first))
             var i = 0
             while i < count {
@@ -74,9 +74,6 @@ extension Pass {
             }
         }
     }
-
-    @_alwaysEmitIntoClient @_transparent
-    static var mostRows: Int { 256 }
 
     /// A run of the gradient's terms, two vectors of inputs at a time.
     @_alwaysEmitIntoClient @_transparent

@@ -34,7 +34,7 @@ public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
     /// Every fourth row's sums.
     @usableFromInline typealias Chains = InlineArray<4, WideSums>
 
-    /// Adds a vector's columns from `k` on, of rows whose number in the sum is a multiple of four, or the last ones.
+    /// Adds a vector's columns from `k` on.
     @_alwaysEmitIntoClient @_transparent
     func add(to chains: inout Chains, _ k: Int) {
         let left = gradOutput.columns &- k

@@ -72,8 +72,8 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    func run<let rows: Int, let columns: Int, let few: Int, let wide: Int>(
-        _ tile: Tile<rows, columns>.Type, _ small: Tile<few, wide>.Type, ahead: inout Ahead<T>
+    func run<let rows: Int, let columns: Int, let few: Int, let wider: Int>(
+        _ tile: Tile<rows, columns>.Type, _ small: Tile<few, wider>.Type, ahead: inout Ahead<T>
     ) {
         var s = 0
         while s < depth {
