@@ -82,10 +82,12 @@ PENTE_API const char *pente_last_error(void);
 /* How many threads a call may use for its arithmetic, the calling one among them: 1 to 256, and 1 until you say
  * otherwise: a guest starts no threads unasked. The numbers are the same for any count, to the bit.
  *
- * Training steps, fits and inference of many rows use them, but for chains with layers of your own; work of less than
- * some tenths of a millisecond goes on the calling thread alone. The threads are started when there is first work for
- * them, and kept; callbacks and signals never run on them. They are one call's at a time: others that would have them
- * go on their own threads alone, as does all that starts when no threads, or no memory for them, are to be had.
+ * Training steps, fits and inference use them, but for chains with layers of your own; work of less than some 20
+ * microseconds goes on the calling thread alone, as does work of less than some 0.2 milliseconds that does not come one
+ * after the other. The threads are started when there is first work for them, and kept, with memory to work in; they
+ * watch for more of it for some 50 microseconds, and then sleep. Callbacks and signals never run on them. They are one
+ * call's at a time: others that would have them go on their own threads alone, as does all that starts when no threads,
+ * or no memory for them, are to be had.
  *
  * May be called at any time, by any thread; it holds for the calls and steps that begin later. Threads that are too many
  * end: with 1 they are gone when it returns, unless a call on another thread is using them, with whose step they go.

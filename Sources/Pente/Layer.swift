@@ -30,6 +30,8 @@ open class Layer<Element: Scalar> {
     package internal(set) final var readsOutput = false
     /// Whether a pass may fail in the middle, since it runs code of the user's.
     package internal(set) final var mayFail = false
+    /// Whether its passes of a block are themselves shared out among threads.
+    package internal(set) final var sharesOutputs = false
     /// How deep chains nest in it, itself among them.
     package internal(set) final var depth = 0
     /// The numbers for each row that forward leaves for backward, or that backward works in, and how many more for each

@@ -30,6 +30,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         sumRows = (fitting >= 4 * unit ? 4 : fitting >= 2 * unit ? 2 : 1) * unit
         super.init(inputs, outputs, parameters)
         kind = .linear
+        sharesOutputs = !isNarrow
         rowsPerSum = sumRows
         rowsPerBlock = isNarrow ? sumRows : 512
         // A narrow layer's blocks go through a step in one call, for about a millisecond.
@@ -70,6 +71,8 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     /// `rowsPerSum`: as many rows of X as fit half of a second-level cache of 512 KB, and few enough that float32 adds them
     /// up well.
     private let sumRows: Int
+    /// For passes on several threads, once there has been one: whoever has taken the pool uses it.
+    private var parallel: ParallelPass<Element>?
 
     /// outputs × inputs, a copy.
     public var weight: Matrix<Element> { parameters[0].value }
@@ -104,13 +107,13 @@ public final class Linear<Element: Scalar>: Layer<Element> {
             let product = Product(
                 output: y.rows(0, transposed), x: x.rows(0, transposed), weight: weights, bias: biases,
                 scratch: workspace.scratch)
-            Element._perform(Pass(product: product))
+            perform(Pass(product: product))
         }
         let rest = x.rows &- transposed
         if rest > 0 {
             let forward = Forward(
                 x: x.rows(transposed, rest), weight: weights, bias: biases, y: y.rows(transposed, rest))
-            Element._perform(Pass(forward: forward))
+            perform(Pass(forward: forward))
         }
     }
 
@@ -121,7 +124,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     package override func computeBackward(_ pass: BackwardPass<Element>) throws(PenteError) {
         let scratch = isNarrow || pass.x.rows < 8 ? nil : pass.workspace.scratch
         if pass.gradients.log == nil {
-            Element._perform(
+            perform(
                 Pass(
                     product: gradWeight(pass.gradients, pass.gradOutput, pass.x, scratch: scratch),
                     columnSums: gradBias(pass.gradients, pass.gradOutput)))
@@ -131,7 +134,27 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         guard let gradInput = pass.gradInput else { return }
         let product = Product(
             gradInput: gradInput, gradOutput: pass.gradOutput, weight: weights, scratch: scratch)
-        Element._perform(Pass(product: product))
+        perform(Pass(product: product))
+    }
+
+    /// On several threads, if that is worth it.
+    @inline(__always)
+    private func perform(_ pass: Pass<Element>) {
+        if Threads.count > 1 && !isNarrow && performInParallel(pass) { return }
+        Element._perform(pass)
+    }
+
+    @inline(never)
+    private func performInParallel(_ pass: Pass<Element>) -> Bool {
+        let work = pass.product?.work ?? pass.forward!.work
+        if work < ParallelPass<Element>.leastWork { return false }
+        let bytes = Product<Element>.scratchCount(inputs, outputs) * MemoryLayout<Element>.stride
+        let threads = Pool.take(threads: Threads.count, work: work, bytes: bytes)
+        if threads == 1 { return false }
+        let parallel = self.parallel ?? ParallelPass(pass)
+        self.parallel = parallel
+        parallel.run(pass, threads: threads)
+        return true
     }
 
     /// All of a training step with a backward pass as one pass of the kernels, if it is no more than that; `error` is the

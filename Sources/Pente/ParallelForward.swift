@@ -8,25 +8,22 @@ private final class ParallelForward<Element: Scalar>: ParallelWork {
     private let x: MatrixView<Element>
     private let y: MutableMatrixView<Element>
     private let plan: ForwardPlan
-    private let memory: Buffer<Element>
     private let next = Atomic<Int>(0)
     private let failed = Atomic<Bool>(false)
 
     init(
-        _ layer: Layer<Element>, _ x: MatrixView<Element>, _ y: MutableMatrixView<Element>, _ plan: ForwardPlan,
-        _ memory: consuming Buffer<Element>
+        _ layer: Layer<Element>, _ x: MatrixView<Element>, _ y: MutableMatrixView<Element>, _ plan: ForwardPlan
     ) {
         self.layer = layer
         self.x = x
         self.y = y
         self.plan = plan
-        self.memory = memory
     }
 
     var hasFailed: Bool { failed.load(ordering: .relaxed) }
 
     override func perform(_ thread: Int) {
-        let scratch = memory.base + thread * plan.perThread
+        let scratch = Pool.memory(thread).assumingMemoryBound(to: Element.self)
         let workspace = Workspace(rows: scratch + plan.workspace, scratch: scratch)
         while true {
             let first = next.wrappingAdd(plan.rangeRows, ordering: .relaxed).oldValue
@@ -44,6 +41,7 @@ private final class ParallelForward<Element: Scalar>: ParallelWork {
 }
 
 private struct ForwardPlan {
+    let work: Int
     let threads: Int
     let rangeRows: Int
     let blockRows: Int
@@ -53,10 +51,12 @@ private struct ForwardPlan {
 
     /// nil: not worth it.
     init?<Element>(_ layer: Layer<Element>, _ x: MatrixView<Element>, threads most: Int) {
-        let work = Double(x.rows) * Double(layer.trainedCount + x.columns)
-        if layer.mayFail || x.rows <= 8 || work < Double(ParallelPlan.leastWork) { return nil }
-        // All blocks are powers of two, so that each is in one range. What is one block is shared out by groups of rows.
+        work = ParallelPlan.work(layer, x)
+        if layer.mayFail || x.rows <= 8 || work < ParallelPlan.leastWork { return nil }
+        // All blocks are powers of two, so that each is in one range. What is one block is shared out by groups of rows,
+        // unless its layer shares out the outputs.
         let block = max(512, layer.rowsPerBlock)
+        if layer.sharesOutputs && x.rows <= block { return nil }
         rangeRows =
             x.rows > block
             ? max(1, x.rows / (8 * most * block)) * block : ((x.rows - 1) / (8 * most) + 1) * 8
@@ -72,15 +72,12 @@ extension Layer {
     /// y = layer(x) on several threads, if that is worth it; returns whether it was done.
     final func forwardInParallel(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) -> Bool {
         guard let plan = ForwardPlan(self, x, threads: Threads.count) else { return false }
-        do throws(PenteError) {
-            let memory = try Buffer<Element>(rows: plan.threads, columns: plan.perThread, isZeroed: false)
-            let work = ParallelForward(self, x, y, plan, memory)
-            guard Pool.begin(work, threads: plan.threads) else { return false }
-            work.perform(0)
-            Pool.end()
-            return !work.hasFailed
-        } catch {
-            return false
-        }
+        let bytes = plan.perThread * MemoryLayout<Element>.stride
+        if Pool.take(threads: plan.threads, work: plan.work, bytes: bytes) == 1 { return false }
+        let work = ParallelForward(self, x, y, plan)
+        Pool.begin(work)
+        work.perform(0)
+        Pool.end()
+        return !work.hasFailed
     }
 }

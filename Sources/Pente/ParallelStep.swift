@@ -60,7 +60,8 @@ final class ParallelStep<Element: Scalar>: ParallelWork {
         for i in 0..<plan.logs { groups.base[i].isComputed = false }
 
         let generation = Pool.generation
-        guard Pool.begin(self, threads: plan.threads) else { return .left }
+        guard Pool.take(threads: plan.threads, work: plan.work) > 1 else { return .left }
+        Pool.begin(self)
         while let group = start() {
             compute(group, thread: 0)
             end(group)
@@ -184,6 +185,8 @@ final class ParallelStep<Element: Scalar>: ParallelWork {
 
 /// Who does what, and where: nothing of it is seen in the bits. Counts are of numbers.
 struct ParallelPlan {
+    /// In multiply-adds.
+    let work: Int
     /// What a pass takes, what a layer is handed at once, and what goes to one log.
     let blockRows: Int
     let stepRows: Int
@@ -198,8 +201,14 @@ struct ParallelPlan {
     let gradPrediction: Int
     let perThread: Int
 
-    /// Work worth waking threads for, in multiply-adds: some 0.2 ms.
-    static var leastWork: Int { 1 << 23 }
+    /// Work worth sharing, in multiply-adds: some 20 microseconds.
+    static var leastWork: Int { 1 << 19 }
+
+    /// The multiply-adds of a forward pass, or as many as are worth waking anybody for.
+    static func work<Element>(_ layer: Layer<Element>, _ x: MatrixView<Element>) -> Int {
+        Int(min(Double(x.rows) * Double(layer.trainedCount + x.columns), 1e18))
+    }
+
     /// A log should stay in the second-level cache, if a block's can.
     static var logSize: Int { 1 << 18 }
 
@@ -207,10 +216,10 @@ struct ParallelPlan {
     init?<Element>(
         _ layer: Layer<Element>, _ examples: Examples<Element>, hasGradients: Bool, threads most: Int, logCount: Int
     ) {
-        let (inputs, outputs) = (examples.x.columns, examples.y.columns)
-        let work = Double(examples.count) * Double(layer.trainedCount + inputs) * (hasGradients ? 2 : 1)
+        let outputs = examples.y.columns
+        work = Self.work(layer, examples.x) * (hasGradients ? 2 : 1)
         blockRows = layer.rowsPerBlock
-        if layer.mayFail || examples.count <= blockRows || work < Double(Self.leastWork) { return nil }
+        if layer.mayFail || examples.count <= blockRows || work < Self.leastWork { return nil }
 
         let blocks = (examples.count - 1) / blockRows + 1
         let perBlock = hasGradients ? layer.logCount(rows: blockRows) : 0
@@ -225,7 +234,7 @@ struct ParallelPlan {
         perLog = Self.aligned(groupBlocks * perBlock)
 
         workspace = Self.aligned(layer.scratchCount(rows: blockRows))
-        output = workspace + Self.aligned(blockRows * layer.workspacePerRow(columns: inputs))
+        output = workspace + Self.aligned(blockRows * layer.workspacePerRow(columns: examples.x.columns))
         gradPrediction = output + Self.aligned(blockRows * outputs)
         perThread = gradPrediction + (hasGradients ? Self.aligned(blockRows * outputs) : 0)
         if max(perThread, perLog) > 1 << 48 { return nil }  // there is no such memory

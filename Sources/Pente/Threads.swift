@@ -34,10 +34,17 @@ enum Pool {
     private static let isTaken = Atomic<Bool>(false)
     private static let forkCount = Atomic<Int>(0)
     private static let hearsOfForks = Atomic<Bool>(false)
+    /// One for each thread.
+    private static let hasProcessors = Atomic<Bool>(false)
     private nonisolated(unsafe) static var meeting = pente_meeting()
     // Whoever has taken the pool alone uses these.
     private nonisolated(unsafe) static var workers = InlineArray<256, pthread_t>(repeating: 0)
     private nonisolated(unsafe) static var workerCount = 0
+    private nonisolated(unsafe) static var helperCount = 0
+    private nonisolated(unsafe) static var memory: UnsafeMutableRawPointer?
+    private nonisolated(unsafe) static var memorySize = 0
+    private nonisolated(unsafe) static var memoryPerThread = 0
+    private nonisolated(unsafe) static var lastEnd = 0.0
 
     // Under the lock.
     /// Workers from this number on end.
@@ -46,26 +53,49 @@ enum Pool {
     /// How many workers may still join in, how many have, and how many of these are not done.
     private nonisolated(unsafe) static var placesLeft = 0
     private nonisolated(unsafe) static var joinedCount = 0
-    private nonisolated(unsafe) static var atWorkCount = 0
 
-    /// Calls for up to `threads` − 1 workers, who go on until there is nothing left of the work. False if nobody comes:
-    /// the pool is in use, or there are no threads to be had. Else the caller does its share, and calls `end`.
+    // Written under the lock, and watched without it.
+    private static let atWorkCount = Atomic<Int>(0)
+    /// How often workers have been told of something.
+    private static let callCount = Atomic<Int>(0)
+
+    /// Takes the pool for so many multiply-adds on up to `threads` threads, with `bytes` of memory for each, and returns how
+    /// many they will be. If that is 1, nothing is taken: the pool is in use, or no threads, or no memory for them, are to
+    /// be had, or nobody is awake for little work.
     @inline(never)
-    static func begin(_ work: ParallelWork, threads: Int) -> Bool {
-        guard take() else { return false }
-        startWorkers(threads - 1)
-        let helpers = min(workerCount, threads - 1)
-        if helpers <= 0 {
-            giveBack()
-            return false
+    static func take(threads: Int, work: Int, bytes: Int = 0) -> Int {
+        guard take() else { return 1 }
+        if work >= wakingWork || isBusyTime(work) {
+            startWorkers(threads - 1)
+            helperCount = min(workerCount, threads - 1)
+            if helperCount > 0 && reserve(bytes) { return helperCount + 1 }
         }
+        giveBack()
+        return 1
+    }
+
+    /// Work for which it is worth waking threads, whatever comes after it: some 0.2 ms. Less than that wakes them if it comes
+    /// one after the other.
+    private static var wakingWork: Int { 1 << 23 }
+
+    /// Whether the last work ended just now, as far as one can tell.
+    private static func isBusyTime(_ work: Int) -> Bool {
+        let now = pente_monotonic_seconds()
+        defer { lastEnd = now + Double(work) * 2e-10 }
+        return now < lastEnd + 1e-4
+    }
+
+    /// Calls for the workers of a pool that is taken, who go on until there is nothing left of the work. The caller does
+    /// its share, and calls `end`.
+    @inline(never)
+    static func begin(_ work: ParallelWork) {
         lock()
         self.work = .passUnretained(work)
-        placesLeft = helpers
+        placesLeft = helperCount
         joinedCount = 0
         unlock()
-        for _ in 0..<helpers { pente_tell_work(&meeting) }
-        return true
+        callCount.wrappingAdd(1, ordering: .releasing)
+        for _ in 0..<helperCount { pente_tell_work(&meeting) }
     }
 
     /// Waits for the workers that have begun; the others need not.
@@ -73,10 +103,45 @@ enum Pool {
     static func end() {
         lock()
         placesLeft = 0
-        while atWorkCount > 0 { awaitChange() }
-        work = nil
         unlock()
+        if !isSoon({ atWorkCount.load(ordering: .acquiring) == 0 }) {
+            lock()
+            while atWorkCount.load(ordering: .relaxed) > 0 { awaitChange() }
+            unlock()
+        }
         giveBack()
+    }
+
+    /// A thread's part of the memory, aligned to two cache lines.
+    static func memory(_ thread: Int) -> UnsafeMutableRawPointer { memory! + thread * memoryPerThread }
+
+    private static func reserve(_ bytes: Int) -> Bool {
+        let (size, overflow) = ((bytes | 127) + 1).multipliedReportingOverflow(by: helperCount + 1)
+        if overflow { return false }
+        memoryPerThread = size / (helperCount + 1)
+        if size <= memorySize { return true }
+        freeMemory()
+        memory = aligned_alloc(128, size)
+        memorySize = memory == nil ? 0 : size
+        return memory != nil
+    }
+
+    /// A fork may come in between.
+    private static func freeMemory() {
+        let former = memory
+        (memory, memorySize) = (nil, 0)
+        free(former)
+    }
+
+    /// Whether something comes within some 50 microseconds: going to sleep and being woken take as long. Nobody watches
+    /// who has to share a processor for it.
+    @inline(__always)
+    private static func isSoon(_ hasCome: () -> Bool) -> Bool {
+        for _ in 0..<(hasProcessors.load(ordering: .relaxed) ? 1500 : 1) {
+            if hasCome() { return true }
+            pente_pause()
+        }
+        return false
     }
 
     /// How many forks this process comes from: workers do not live through one.
@@ -119,6 +184,7 @@ enum Pool {
         lock()
         keptCount = count
         unlock()
+        defer { hasProcessors.store(workerCount < pente_processor_count(), ordering: .relaxed) }
         while workerCount < count {
             let worker = pente_start_worker(Int64(workerCount)) { number in
                 Pool.serve(Int(bitPattern: number))
@@ -136,31 +202,41 @@ enum Pool {
         lock()
         keptCount = first
         unlock()
+        callCount.wrappingAdd(1, ordering: .releasing)
         pente_tell_all_of_work(&meeting)
         while workerCount > first {
             workerCount -= 1
             pente_join_worker(workers[workerCount])
         }
+        if first == 0 { freeMemory() }
     }
 
     /// A worker's life.
     @inline(never)
     private static func serve(_ number: Int) {
+        var isAwake = false
         lock()
         while number < keptCount {
             if placesLeft == 0 {
-                pente_await_work(&meeting)
+                if isAwake {
+                    let calls = callCount.load(ordering: .relaxed)
+                    unlock()
+                    isAwake = isSoon { callCount.load(ordering: .acquiring) != calls }
+                    lock()
+                } else {
+                    pente_await_work(&meeting)
+                }
                 continue
             }
             placesLeft -= 1
             joinedCount += 1
-            atWorkCount += 1
+            atWorkCount.wrappingAdd(1, ordering: .relaxed)
             let (work, thread) = (self.work!, joinedCount)
             unlock()
             work._withUnsafeGuaranteedRef { $0.perform(thread) }
+            isAwake = true
             lock()
-            atWorkCount -= 1
-            if atWorkCount == 0 { tellChange() }
+            if atWorkCount.wrappingSubtract(1, ordering: .releasing).newValue == 0 { tellChange() }
         }
         unlock()
     }
@@ -178,9 +254,8 @@ enum Pool {
         pente_meeting_init(&meeting)
         workerCount = 0
         keptCount = 0
-        work = nil
         placesLeft = 0
-        atWorkCount = 0
+        atWorkCount.store(0, ordering: .relaxed)
         forkCount.wrappingAdd(1, ordering: .relaxed)
         isTaken.store(false, ordering: .releasing)
     }

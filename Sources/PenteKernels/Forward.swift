@@ -15,6 +15,20 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
         self.y = y
     }
 
+    @inlinable
+    public var outputs: Int { weight.rows }
+
+    /// How many multiply-adds it takes.
+    @inlinable
+    public var work: Int { x.rows &* weight.rows &* weight.columns }
+
+    /// The products for `count` of the outputs from `first` on.
+    @inlinable
+    public func outputs(_ first: Int, _ count: Int) -> Forward {
+        Forward(
+            x: x, weight: weight.rows(first, count), bias: bias.map { $0 + first }, y: y.columns(first, count))
+    }
+
     /// By tiles for four of the weight's rows or more, for two, for one, and for a single row of x; a level of processor may
     /// have fewer.
     @_alwaysEmitIntoClient @_transparent

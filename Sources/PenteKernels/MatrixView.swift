@@ -56,6 +56,12 @@ public struct MutableMatrixView<Scalar: KernelScalar>: BitwiseCopyable {
         MutableMatrixView(base + first &* rowStride, rows: count, columns: columns, rowStride: rowStride)
     }
 
+    /// `count` columns from column `first` on.
+    @inlinable @inline(__always)
+    public func columns(_ first: Int, _ count: Int) -> MutableMatrixView {
+        MutableMatrixView(base + first, rows: rows, columns: count, rowStride: rowStride)
+    }
+
     /// Copies the elements of a matrix of the same shape.
     @inlinable
     public func copy(_ source: MatrixView<Scalar>) {

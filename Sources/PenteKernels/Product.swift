@@ -20,12 +20,13 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var y: MutableMatrixView<T>
     /// Added at the end, a number for each column.
     @usableFromInline var bias: UnsafePointer<T>?
-    /// The sums of the blocks are added to these, as many as y has and without gaps, and not to y.
+    /// The sums of the blocks are added to these, and not to y.
     @usableFromInline var wide: UnsafeMutablePointer<Double>?
+    @usableFromInline var wideStride = 0
     /// The sums are added to y as it is.
     @usableFromInline var adds = false
     /// Room for packed blocks; without it nothing is packed.
-    @usableFromInline var scratch: UnsafeMutablePointer<T>?
+    public var scratch: UnsafeMutablePointer<T>?
 
     @inlinable public static var depthPerBlock: Int { 256 }
     @usableFromInline static var rowsPerBlock: Int { 1024 }
@@ -36,6 +37,34 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     public static func scratchCount(_ inputs: Int, _ outputs: Int) -> Int {
         let widest = max(inputs, outputs)
         return depthPerBlock * (widest > columnsPerBlock / 4 ? columnsPerBlock + rowsPerBlock : columnsPerBlock / 4)
+    }
+
+    @inlinable
+    public var outputs: (rows: Int, columns: Int) { (y.rows, y.columns) }
+
+    /// How many multiply-adds it takes.
+    @inlinable
+    public var work: Int { y.rows &* y.columns &* depth }
+
+    /// The product for `count` of y's rows from `first` on.
+    @inlinable
+    public func rows(_ first: Int, _ count: Int) -> Product {
+        var part = self
+        part.a += first &* aRow
+        part.y = y.rows(first, count)
+        if let wide { part.wide = wide + first &* wideStride }
+        return part
+    }
+
+    /// Likewise for columns.
+    @inlinable
+    public func columns(_ first: Int, _ count: Int) -> Product {
+        var part = self
+        part.b += first &* bColumn
+        part.y = y.columns(first, count)
+        if let bias { part.bias = bias + first }
+        if let wide { part.wide = wide + first }
+        return part
     }
 
     /// Y = X Wᵀ + b, for a weight that is stored outputs × inputs.
@@ -68,7 +97,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     ) {
         (a, aRow, aStep) = (gradOutput.base, 1, gradOutput.rowStride)
         (b, bStep, bColumn) = (x.base, x.rowStride, 1)
-        (depth, self.y, self.wide, self.scratch) = (x.rows, y, wide, scratch)
+        (depth, self.y, self.wide, wideStride, self.scratch) = (x.rows, y, wide, y.columns, scratch)
     }
 
     @_alwaysEmitIntoClient @_transparent
@@ -109,7 +138,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
             let output = TileOutput(
                 y: y.base + (r &* y.rowStride &+ j), rowStride: y.rowStride, adds: adds || s > 0,
                 bias: s &+ steps < depth || bias == nil ? nil : bias! + j,
-                wide: wide == nil ? nil : wide! + (r &* y.columns &+ j), wideStride: y.columns)
+                wide: wide == nil ? nil : wide! + (r &* wideStride &+ j), wideStride: wideStride)
             var i = 0
             while i < count {
                 let part = Factor(base: left.line(i), line: left.line, step: left.step)

@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define PENTE_MOST_THREADS 256
 
@@ -16,7 +18,30 @@ typedef struct pente_meeting {
     pthread_cond_t change; /* of what the threads at work wait for */
 } pente_meeting;
 
+/* For somebody who watches for a change. */
+static inline void pente_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* How many processors the calling thread may run on, as far as is known. */
+static inline int pente_processor_count(void) {
+    unsigned long mask[16] = {0};
+    int count = 0;
+    if (syscall(SYS_sched_getaffinity, 0, sizeof mask, mask) < 0) return 1;
+    for (int i = 0; i < 16; i++) count += __builtin_popcountl(mask[i]);
+    return count;
+}
+
+/* Held for some ten instructions at a time: a few looks, and it is free. */
 static inline void pente_lock(pente_meeting *meeting) {
+    for (int looks = 0; looks < 64; looks++) {
+        if (pthread_mutex_trylock(&meeting->lock) == 0) return;
+        pente_pause();
+    }
     pthread_mutex_lock(&meeting->lock);
 }
 

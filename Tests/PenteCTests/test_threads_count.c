@@ -43,6 +43,10 @@ static pente_layer *narrow(pente_dtype dtype) { return linear_new(dtype, 300, 7,
 static pente_layer *wide(pente_dtype dtype) { return linear_new(dtype, 70, 33, 3); }
 static pente_layer *large(pente_dtype dtype) { return linear_new(dtype, 220, 152, 3); }
 static pente_layer *no_bias(pente_dtype dtype) { return linear_without_bias(dtype, 130, 16); }
+static pente_layer *larger(pente_dtype dtype) { return linear_new(dtype, 1100, 1000, 3); }
+static pente_layer *large_chain(pente_dtype dtype) {
+    return CHAIN(linear_new(dtype, 220, 152, 5), activation_new(dtype, PENTE_TANH), linear_new(dtype, 152, 300, 6));
+}
 static pente_layer *tall(pente_dtype dtype) { return tall_chain_new(dtype, 4); }
 static pente_layer *mixed(pente_dtype dtype) {
     return CHAIN(linear_new(dtype, 64, 64, 5), activation_new(dtype, PENTE_RELU),
@@ -65,6 +69,9 @@ static const shape shapes[] = {
     {"wide, weighted", wide, 70, 33, 2048 + 3, 0, true},
     {"large", large, 220, 152, 512 + 100, 0.5, false},
     {"large, one block", large, 220, 152, 300 + 5, 0, false},
+    {"larger, few rows", larger, 1100, 1000, 8 + 5, 0.9, false},
+    {"large chain, one block", large_chain, 220, 300, 300 + 5, 0.9, true},
+    {"narrow, little work", narrow, 300, 7, 600, 0.9, false},
     {"no bias", no_bias, 130, 16, 4096, 0.9, false},
     {"tall chain", tall, TALL_INPUTS, TALL_OUTPUTS, 30000 + 100, 0.9, true},
     {"mixed chain", mixed, 64, 10, 1024 + 511, 0, false},

@@ -1,0 +1,54 @@
+import PenteKernels
+import Synchronization
+
+/// A large product, or many dot products, on several threads: each takes the next part of the outputs. An output's sum is
+/// one thread's, in the same order as on one thread.
+final class ParallelPass<Element: Scalar>: ParallelWork {
+    private var pass: Pass<Element>
+    /// A product's rows or its columns, whichever are more, or the columns of a forward pass.
+    private var sharesRows = false
+    private var count = 0
+    private var perPart = 0
+    private let next = Atomic<Int>(0)
+
+    init(_ pass: Pass<Element>) { self.pass = pass }
+
+    /// Work worth sharing, in multiply-adds: some 80 microseconds.
+    static var leastWork: Int { 1 << 22 }
+
+    /// On a pool that is taken.
+    func run(_ pass: Pass<Element>, threads: Int) {
+        self.pass = pass
+        let (rows, columns) = pass.product?.outputs ?? (0, pass.forward!.outputs)
+        sharesRows = rows > columns
+        count = max(rows, columns)
+        // Some 512 at a time, since the other factor is packed for each part, but some for each thread: whole tiles, and
+        // whole cache lines.
+        let parts = threads * max(1, min(4, count / (512 * threads)))
+        perPart = ((count - 1) / parts / 32 + 1) * 32
+        next.store(0, ordering: .relaxed)
+        Pool.begin(self)
+        perform(0)
+        Pool.end()
+    }
+
+    override func perform(_ thread: Int) {
+        let scratch = Pool.memory(thread).assumingMemoryBound(to: Element.self)
+        while true {
+            let first = next.wrappingAdd(perPart, ordering: .relaxed).oldValue
+            if first >= count { return }
+            Element._perform(part(first, min(perPart, count - first), scratch: scratch))
+        }
+    }
+
+    private func part(_ first: Int, _ count: Int, scratch: UnsafeMutablePointer<Element>) -> Pass<Element> {
+        var part = pass
+        if let product = pass.product {
+            part.product = sharesRows ? product.rows(first, count) : product.columns(first, count)
+            if product.scratch != nil { part.product!.scratch = scratch }
+        }
+        if let forward = pass.forward { part.forward = forward.outputs(first, count) }
+        if first > 0 { part.columnSums = nil }
+        return part
+    }
+}
