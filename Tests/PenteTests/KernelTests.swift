@@ -146,46 +146,70 @@ private struct SplitMix: RandomNumberGenerator {
         func check<T: Scalar>(_ levels: [@Sendable (KernelOperation<T>) -> Void]) throws {
             for target: T in [0.3, -0.7, 0] {
                 let results = try levels.flatMap { level in
-                    [try runStep(n, target, as: { .pass($0) }, level), try runStep(n, target, as: { .row($0) }, level)]
+                    [
+                        try runStep(1, n, target, as: { .pass($0) }, level),
+                        try runStep(1, n, target, as: { .row($0) }, level),
+                    ]
                 }
                 for result in results { #expect(result == results[0]) }
             }
         }
     }
 
-    /// A step's gradients and square. With a target of 0, what a row of zeros gives.
-    private func runStep<T: Scalar>(
-        _ n: Int, _ target: T, as operation: (UnsafePointer<Pass<T>>) -> KernelOperation<T>,
-        _ perform: (KernelOperation<T>) -> Void
-    ) throws -> [[UInt64]] {
-        let x = Memory<T>(target == 0 ? try Matrix(rows: 1, columns: n) : try random(1, n, seed: 1))
-        let weight = Memory<T>(try random(1, n, seed: 2)), numbers = Memory<T>(try Matrix(rows: 1, columns: 3))
-        let bias = Memory<T>(try Matrix(rows: 1, columns: 1, repeating: target == 0 ? -0.0 : 0.2))
-        let targets = Memory<T>(try Matrix(rows: 1, columns: 1, repeating: target))
-        let gradWeight = Memory<T>(try random(1, n, seed: 3))
-        func column(_ number: Int) -> MutableMatrixView<T> {
-            MutableMatrixView(numbers.view.base + number, rows: 1, columns: 1)
+    /// A step of one output, of rows that lie one behind another, and not; of several blocks where its sums are wide.
+    @Test(arguments: [1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 33])
+    func oneOutputGivesTheSameBits(_ n: Int) throws {
+        try check(Self.floatLevels)
+        try check(Self.doubleLevels)
+        func check<T: Scalar>(_ levels: [@Sendable (KernelOperation<T>) -> Void]) throws {
+            for q in [2, 15, 16, 35, 64, 65, 100, 128, 150, 192, 223, 255, 256, 700] {
+                for (gap, target) in [(0, 0.3 as T), (3, -0.7), (0, 0)] {
+                    for isWide in q > 256 ? [true] : [false, true] {
+                        let results = try levels.map { level in
+                            try runStep(q, n, gap: gap, isWide: isWide, target, as: { .pass($0) }, level)
+                        }
+                        for result in results { #expect(result == results[0], "\(q) \(gap) \(target) \(isWide)") }
+                    }
+                }
+            }
         }
+    }
+
+    /// A step's gradients and squares. With a target of 0, what rows of zeros give.
+    private func runStep<T: Scalar>(
+        _ q: Int, _ n: Int, gap: Int = 0, isWide: Bool = false, _ target: T,
+        as operation: (UnsafePointer<Pass<T>>) -> KernelOperation<T>, _ perform: (KernelOperation<T>) -> Void
+    ) throws -> [[UInt64]] {
+        let x: Memory<T> = try spread(target == 0 ? Matrix(rows: q, columns: n) : random(q, n, seed: 1), gap: gap)
+        let weight = Memory<T>(try random(1, n, seed: 2)), gradBias = Memory<T>(try Matrix(rows: 1, columns: 1))
+        let bias = Memory<T>(try Matrix(rows: 1, columns: 1, repeating: target == 0 ? -0.0 : 0.2))
+        let targets = Memory<T>(try Matrix(rows: q, columns: 1, repeating: target))
+        let gradWeight = Memory<T>(try random(1, n, seed: 3))
+        let wide = KernelTests.Memory(try random(1, n + 1, seed: 4) as Matrix<Double>)
+        let rowsPerBlock = min(q, 256)
+        let y = Memory<T>(try Matrix(rows: rowsPerBlock, columns: 1))
+        let gradient = Memory<T>(try Matrix(rows: rowsPerBlock, columns: 1))
         var total = 0.25
         withUnsafeMutablePointer(to: &total) { total in
-            let (y, gradient) = (column(0), column(1))
-            var error = SquaredError(prediction: y.readOnly, target: targets.view.readOnly, sampleWeight: nil)
+            var error = SquaredError(prediction: y.view.readOnly, target: targets.view.readOnly, sampleWeight: nil)
             error.total = total
             error.scale = -0.4
-            error.gradPrediction = gradient
+            error.gradPrediction = gradient.view
             withUnsafePointer(to: error) { error in
                 let pass = Pass(
                     forward: Forward(
-                        x: x.view.readOnly, weight: weight.view.readOnly, bias: bias.view.base, y: y),
+                        x: x.view.readOnly, weight: weight.view.readOnly, bias: bias.view.base, y: y.view),
                     error: error,
                     product: Product(
-                        gradWeight: gradWeight.view, wide: nil, gradOutput: gradient.readOnly, x: x.view.readOnly,
-                        scratch: nil),
-                    columnSums: ColumnSums(column(2).base, wide: nil, gradOutput: gradient.readOnly))
+                        gradWeight: gradWeight.view, wide: isWide ? wide.view.base : nil,
+                        gradOutput: gradient.view.readOnly, x: x.view.readOnly, scratch: nil),
+                    columnSums: ColumnSums(
+                        gradBias.view.base, wide: isWide ? wide.view.base + n : nil, gradOutput: gradient.view.readOnly),
+                    rows: q, rowsPerBlock: rowsPerBlock)
                 withUnsafePointer(to: pass) { perform(operation($0)) }
             }
         }
-        return [gradWeight.bits, [Double(numbers.view.base[2]).bitPattern, total.bitPattern]]
+        return [isWide ? wide.bits : gradWeight.bits, gradBias.bits, [total.bitPattern]]
     }
 
     /// Rows that lie one behind another, and not; numbers of any size, and those at the ends of the range.
