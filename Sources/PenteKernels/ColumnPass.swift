@@ -17,52 +17,57 @@ extension Pass {
         let weight = forward!.weight.base
         let bias = T.Vector(repeating: forward!.bias![0])
         let scale = T.Vector(repeating: error.scale)
-        let repeated = Self.isDense(x) ? T._repeat(T._loadPartial(weight, x.columns), x.columns) : .zero
+        let period = Self.period(x)
+        let repeated = period == 0 ? .zero : T._repeat(T._loadPartial(weight, x.columns), period)
         let gradients = error.gradPrediction!.base
         var sums = product!.y.base
         var biasSum = columnSums!
-        var chains = InlineArray<4, Double>(repeating: 0)
+        // Every fourth row's sums.
+        var chains = SIMD4<Double>.zero
         var total = error.total!
         var first = 0
         while first < rows {
-            // Rows that stay in the first-level cache: up to four runs of the gradient's terms, or one.
+            // Rows that stay in the first-level cache: up to four runs of the gradient's terms, or one; also where two whole
+            // vectors would take the time of four.
             let inBlock = first % rowsPerBlock
-            let most = x.columns <= T.lanes ? 4 &* stepsPerRun : stepsPerRun
-            let count = min(most, min(rowsPerBlock &- inBlock, rows &- first))
+            let left = min(rowsPerBlock &- inBlock, rows &- first)
+            let isOne = x.columns > T.lanes || x.columns > 4 && left <= 2 &* stepsPerRun
+            let count = min(left, isOne ? stepsPerRun : 4 &* stepsPerRun)
             var i = 0
             while i < count {
                 // A block of the loss's.
                 var squares = WideSums()
                 let end = min(i &+ SquaredError<T>.rowsPerBlock, count)
+                if period > 0 {
+                    while i &+ T.lanes <= end {
+                        let y = Self.predictShort(x, first &+ i, repeated, period) + bias
+                        let difference = T._whole(y - T.load(error.target.base + (first &+ i)))
+                        T._addSquares(difference, weight: nil, to: &squares)
+                        T.store(T._whole(difference * scale), gradients + i)
+                        i &+= T.lanes
+                    }
+                }
                 while i < end {
                     let left = min(end &- i, T.lanes)
-                    var y: T.Vector
-                    if Self.isDense(x) && left == T.lanes {
-                        // The lanes that a row does not have would be added, too: −0 becomes 0.
-                        y = Self.predictDense(x.base + (first &+ i) &* x.columns, x.columns, repeated) + .zero + bias
-                    } else {
-                        y = T._firstLanes(Self.predict(x, first &+ i, left, weight) + bias, left)
-                    }
-                    let difference = y - T.load(error.target.base + (first &+ i), upTo: left)
+                    let y = T._firstLanes(Self.predict(x, first &+ i, left, weight) + bias, left)
+                    let difference = T._whole(y - T.load(error.target.base + (first &+ i), upTo: left))
                     T._addSquares(difference, weight: nil, to: &squares)
-                    T.store(difference * scale, gradients + i, upTo: left)
+                    T.store(T._whole(difference * scale), gradients + i, upTo: left)
                     i &+= T.lanes
                 }
                 total.pointee += squares.total
                 total += error.totalStep
             }
-            i = 0
-            while i &+ 4 <= count {
-                for r in 0..<4 { chains[r] += Double(gradients[i &+ r]) }
-                i &+= 4
-            }
-            for r in 0..<3 { if i &+ r < count { chains[r] += Double(gradients[i &+ r]) } }
             let part = x.rows(first, count)
-            if x.columns <= T.lanes {
-                Self.addRuns(gradients, part, to: sums, isNew: inBlock == 0)
+            var added = 0
+            if count > stepsPerRun {
+                Self.addRuns(gradients, part, to: sums, isNew: inBlock == 0, &chains, &added)
             } else {
                 Self.addRun(gradients, part, to: sums, isNew: inBlock == 0)
             }
+            while added &+ 4 <= count { Self.addFour(gradients, &added, to: &chains) }
+            // The last ones with zeros, which change nothing.
+            if added < count { chains += T._wide(T._loadFour(gradients + added, count &- added)) }
             first &+= count
             if first == rows || first % rowsPerBlock == 0 {
                 let bias = (chains[0] + chains[1]) + (chains[2] + chains[3])
@@ -70,7 +75,7 @@ extension Pass {
                 product!.widen()
                 sums += sumsStep
                 biasSum.advance(by: sumsStep)
-                chains = InlineArray<4, Double>(repeating: 0)
+                chains = .zero
             }
         }
     }
@@ -93,9 +98,10 @@ extension Pass {
                     row += x.rowStride
                 }
             } else {
+                let first = min(left, T.lanes)
                 for r in 0..<x.rows {
                     let g = T.Vector(repeating: gradients[r])
-                    sum = T._fma(g, T.load(row, upTo: left), sum)
+                    sum = T._fma(g, T._loadPartial(row, first), sum)
                     if left2 > 0 { sum2 = T._fma(g, T._loadPartial(row + T.lanes, left2), sum2) }
                     row += x.rowStride
                 }
@@ -109,64 +115,100 @@ extension Pass {
         }
     }
 
-    /// Four runs side by side, so that no term waits for the last, of a vector of inputs or less.
+    /// Two to four runs side by side, so that no term waits for the last, of a vector of inputs or less. Meanwhile the rows,
+    /// `added` of them in the end, are added to the bias's sums.
     @_alwaysEmitIntoClient @_transparent
     static func addRuns(
-        _ gradients: UnsafePointer<T>, _ x: MatrixView<T>, to sums: UnsafeMutablePointer<T>, isNew: Bool
+        _ gradients: UnsafePointer<T>, _ x: MatrixView<T>, to sums: UnsafeMutablePointer<T>, isNew: Bool,
+        _ chains: inout SIMD4<Double>, _ added: inout Int
     ) {
-        let whole = x.rows / stepsPerRun
-        var first = 0
-        if whole > 1 {
-            var runs = InlineArray<4, T.Vector>(repeating: .zero)
-            // Without a run, the last one once more.
+        let last = (x.rows &- 1) / stepsPerRun
+        var (fours, runs) = (InlineArray<4, T.Four>(repeating: .zero), InlineArray<4, T.Vector>(repeating: .zero))
+        var lastRun = T.Vector.zero
+        var row = x.base
+        var (s, end) = (0, x.rows &- last &* stepsPerRun)
+        var most = last
+        while true {
+            // Without a run, or where it has ended, the one before once more.
             var starts = InlineArray<4, Int>(repeating: 0)
-            for r in 1..<4 { starts[r] = min(r, whole &- 1) &* stepsPerRun }
-            var row = x.base
+            for r in 1..<4 { starts[r] = min(r, most) &* stepsPerRun }
             if x.columns <= 4 {
-                for s in 0..<stepsPerRun {
+                while s < end {
                     for r in 0..<4 {
-                        let g = T.Vector(repeating: gradients[starts[r] &+ s])
-                        runs[r] = T._fma(g, T._loadFour(row + starts[r] &* x.rowStride, x.columns), runs[r])
+                        let four = T._loadFour(row + starts[r] &* x.rowStride, x.columns)
+                        fours[r] = T._fma(gradients[starts[r] &+ s], four, fours[r])
                     }
+                    if added &+ 4 <= x.rows { addFour(gradients, &added, to: &chains) }
                     row += x.rowStride
+                    s &+= 1
                 }
+                for r in 0..<4 { runs[r] = T._extend(fours[r]) }
             } else {
-                for s in 0..<stepsPerRun {
+                while s < end {
                     for r in 0..<4 {
                         let g = T.Vector(repeating: gradients[starts[r] &+ s])
                         runs[r] = T._fma(g, T._loadPartial(row + starts[r] &* x.rowStride, x.columns), runs[r])
                     }
+                    if added &+ 4 <= x.rows { addFour(gradients, &added, to: &chains) }
                     row += x.rowStride
+                    s &+= 1
                 }
             }
-            var sum = runs[0] + runs[1]
-            for r in 2..<4 { if r < whole { sum += runs[r] } }
-            if !isNew { sum += T._loadPartial(sums, x.columns) }
-            T._storePartial(sum, sums, x.columns)
-            first = whole &* stepsPerRun
+            if most == last { lastRun = runs[last] }
+            if end == stepsPerRun { break }
+            end = stepsPerRun
+            most = last &- 1
         }
-        while first < x.rows {
-            let run = x.rows(first, min(stepsPerRun, x.rows &- first))
-            addRun(gradients + first, run, to: sums, isNew: isNew && first == 0)
-            first &+= stepsPerRun
-        }
+        var sum = runs[0]
+        for r in 1..<3 { if r < last { sum += runs[r] } }
+        sum += lastRun
+        if !isNew { sum += T._loadPartial(sums, x.columns) }
+        T._storePartial(sum, sums, x.columns)
     }
 
-    /// Rows of 1, 2 or 4 numbers one behind another: a vector holds several.
+    /// Adds the next four rows to the bias's sums of every fourth one.
     @_alwaysEmitIntoClient @_transparent
-    static func isDense(_ x: MatrixView<T>) -> Bool {
-        x.isContiguous && (x.columns == 1 || x.columns == 2 || x.columns == 4)
+    static func addFour(_ gradients: UnsafePointer<T>, _ added: inout Int, to chains: inout SIMD4<Double>) {
+        chains += T._wide(T._loadFour(gradients + added, 4))
+        added &+= 4
     }
 
-    /// `predict` for them.
+    /// How many lanes a row has in `predictShort`, or 0 if it is too long.
     @_alwaysEmitIntoClient @_transparent
-    static func predictDense(_ x: UnsafePointer<T>, _ inputs: Int, _ weight: T.Vector) -> T.Vector {
-        let first = T._fma(T.load(x), weight, .zero)
-        if inputs == 1 { return first }
-        let second = T._fma(T.load(x + T.lanes), weight, .zero)
-        if inputs == 2 { return T._sumsOfTwo(first, second) }
-        let third = T._fma(T.load(x + 2 &* T.lanes), weight, .zero)
-        return T._sumsOfFour(first, second, third, T._fma(T.load(x + 3 &* T.lanes), weight, .zero))
+    static func period(_ x: MatrixView<T>) -> Int {
+        if x.columns <= 2 && x.isContiguous { return x.columns }
+        return x.columns <= 4 ? 4 : x.columns <= 8 ? 8 : 0
+    }
+
+    /// `predict` for a vector's lanes of short rows, of which a vector holds several; as does `weight`.
+    @_alwaysEmitIntoClient @_transparent
+    static func predictShort(_ x: MatrixView<T>, _ first: Int, _ weight: T.Vector, _ period: Int) -> T.Vector {
+        let row = x.base + first &* x.rowStride
+        var sums: T.Vector
+        switch period {
+        case 1: sums = T._fma(T.load(row), weight, .zero)
+        case 2: sums = T._sumsOfTwo(T._fma(T.load(row), weight, .zero), T._fma(T.load(row + T.lanes), weight, .zero))
+        case 4:
+            var four = InlineArray<4, T.Vector>(repeating: .zero)
+            if x.columns == 4 && x.isContiguous {
+                for v in 0..<4 { four[v] = T._fma(T.load(row + v &* T.lanes), weight, .zero) }
+            } else {
+                for v in 0..<4 {
+                    let rows = T._loadFours(row + v &* (T.lanes / 4) &* x.rowStride, x.rowStride, x.columns)
+                    four[v] = T._fma(rows, weight, .zero)
+                }
+            }
+            sums = T._sumsOfFour(four[0], four[1], four[2], four[3])
+        default:
+            var eight = InlineArray<8, T.Vector>(repeating: .zero)
+            for v in 0..<8 {
+                let rows = T._loadEights(row + v &* (T.lanes / 8) &* x.rowStride, x.rowStride, x.columns)
+                eight[v] = T._fma(rows, weight, .zero)
+            }
+            sums = T._sumsOfEight(eight)
+        }
+        // The lanes that a row does not have would be added, too: −0 becomes 0.
+        return period < T.lanes ? sums + .zero : sums
     }
 
     /// The products of a vector's lanes of rows, or `count` of them, with the weight.
@@ -182,6 +224,13 @@ extension Pass {
         }
         var products = InlineArray<16, T.Vector>(repeating: .zero)
         var r = 0
+        if x.columns <= T.lanes {
+            let weight = T._loadPartial(weight, x.columns)
+            while r < count {
+                products[r] = T._fma(T._loadPartial(from + r &* x.rowStride, x.columns), weight, .zero)
+                r &+= 1
+            }
+        }
         while r < count {
             let four = dot(from + r &* x.rowStride, x.rowStride, count &- r, weight, x.columns)
             for i in 0..<4 { products[r &+ i] = four[i] }

@@ -2,9 +2,13 @@ import PenteVectors
 
 extension Double: KernelScalar {
     public typealias Vector = SIMD8<Double>
+    public typealias Four = SIMD4<Double>
 
     @_alwaysEmitIntoClient @_transparent
     public static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_double8(a, b, c) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _whole(_ vector: Vector) -> Vector { vector }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _choose(_ x: Vector, _ a: Vector, _ b: Vector) -> Vector { pente_choose_double8(x, a, b) }
@@ -31,9 +35,28 @@ extension Double: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _loadFour(_ pointer: UnsafePointer<Double>, _ count: Int) -> Vector {
-        pente_load4_double8(pointer, Int64(truncatingIfNeeded: count))
+    public static func _loadFour(_ pointer: UnsafePointer<Double>, _ count: Int) -> Four {
+        pente_load_double4(pointer, Int64(truncatingIfNeeded: count))
     }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _loadFours(_ pointer: UnsafePointer<Double>, _ stride: Int, _ count: Int) -> Vector {
+        pente_load_fours_double8(pointer, Int64(truncatingIfNeeded: stride), Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _loadEights(_ pointer: UnsafePointer<Double>, _ stride: Int, _ count: Int) -> Vector {
+        _loadPartial(pointer, count)
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _fma(_ a: Double, _ b: Four, _ c: Four) -> Four { pente_fma_double4(a, b, c) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _wide(_ four: Four) -> SIMD4<Double> { four }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _extend(_ four: Four) -> Vector { pente_extend_double4(four) }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Double>, _ count: Int) {
@@ -92,6 +115,14 @@ extension Double: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _sumsOfEight(_ v: InlineArray<8, Vector>) -> Vector {
+        var s = v
+        for i in 0..<4 { s[i] = pente_fold4_double8(s[i], s[i &+ 4]) }
+        for i in 0..<2 { s[i] = pente_fold2_double8(s[i], s[i &+ 2]) }
+        return pente_fold1_double8(s[0], s[1])
+    }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector {
         pente_first_lanes_double8(vector, Int64(truncatingIfNeeded: count))
     }
@@ -101,7 +132,8 @@ extension Double: KernelScalar {
         switch period {
         case 1: pente_repeat1_double8(vector)
         case 2: pente_repeat2_double8(vector)
-        default: pente_repeat4_double8(vector)
+        case 4: pente_repeat4_double8(vector)
+        default: vector
         }
     }
 

@@ -2,9 +2,13 @@ import PenteVectors
 
 extension Float: KernelScalar {
     public typealias Vector = SIMD16<Float>
+    public typealias Four = SIMD4<Float>
 
     @_alwaysEmitIntoClient @_transparent
     public static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector { pente_fma_float16(a, b, c) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _whole(_ vector: Vector) -> Vector { pente_whole_float16(vector) }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _choose(_ x: Vector, _ a: Vector, _ b: Vector) -> Vector { pente_choose_float16(x, a, b) }
@@ -31,9 +35,28 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _loadFour(_ pointer: UnsafePointer<Float>, _ count: Int) -> Vector {
-        pente_load4_float16(pointer, Int64(truncatingIfNeeded: count))
+    public static func _loadFour(_ pointer: UnsafePointer<Float>, _ count: Int) -> Four {
+        pente_load_float4(pointer, Int64(truncatingIfNeeded: count))
     }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _loadFours(_ pointer: UnsafePointer<Float>, _ stride: Int, _ count: Int) -> Vector {
+        pente_load_fours_float16(pointer, Int64(truncatingIfNeeded: stride), Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _loadEights(_ pointer: UnsafePointer<Float>, _ stride: Int, _ count: Int) -> Vector {
+        pente_load_eights_float16(pointer, Int64(truncatingIfNeeded: stride), Int64(truncatingIfNeeded: count))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _fma(_ a: Float, _ b: Four, _ c: Four) -> Four { pente_fma_float4(a, b, c) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _wide(_ four: Four) -> SIMD4<Double> { pente_wide_float4(four) }
+
+    @_alwaysEmitIntoClient @_transparent
+    public static func _extend(_ four: Four) -> Vector { pente_extend_float4(four) }
 
     @_alwaysEmitIntoClient @_transparent
     public static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Float>, _ count: Int) {
@@ -104,6 +127,14 @@ extension Float: KernelScalar {
     }
 
     @_alwaysEmitIntoClient @_transparent
+    public static func _sumsOfEight(_ v: InlineArray<8, Vector>) -> Vector {
+        var s = v
+        for i in 0..<4 { s[i] = pente_fold4_float16(s[i], s[i &+ 4]) }
+        for i in 0..<2 { s[i] = pente_fold2_float16(s[i], s[i &+ 2]) }
+        return pente_rows8_float16(pente_fold1_float16(s[0], s[1]))
+    }
+
+    @_alwaysEmitIntoClient @_transparent
     public static func _firstLanes(_ vector: Vector, _ count: Int) -> Vector {
         pente_first_lanes_float16(vector, Int64(truncatingIfNeeded: count))
     }
@@ -113,7 +144,8 @@ extension Float: KernelScalar {
         switch period {
         case 1: pente_repeat1_float16(vector)
         case 2: pente_repeat2_float16(vector)
-        default: pente_repeat4_float16(vector)
+        case 4: pente_repeat4_float16(vector)
+        default: pente_repeat8_float16(vector)
         }
     }
 

@@ -11,9 +11,13 @@
 /// the same order, and to the same bits, on each. What begins with _ is the kernels' own, though public.
 public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable, Sendable {
     associatedtype Vector: SIMD, KernelVector where Vector.Scalar == Self
+    /// Four lanes, for up to four elements: whole vectors of them would straddle two cache lines more often.
+    associatedtype Four: SIMD where Four.Scalar == Self
 
     /// a·b + c, each lane rounded once.
     static func _fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector
+    /// The same vector, which the compiler does not compute part by part.
+    static func _whole(_ vector: Vector) -> Vector
     /// a in each lane where x > 0, else b.
     static func _choose(_ x: Vector, _ a: Vector, _ b: Vector) -> Vector
     /// 2^k for k + `_roundingShift`.
@@ -27,10 +31,13 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     /// How far the two series go until what is left is below half a unit in the last place.
     static var _exponentialTerms: Int { get }
     static var _artanhTerms: Int { get }
-    /// The first `count` elements at `pointer` (fewer than a vector's), then zeros. Reads nothing beyond them.
+    /// The first `count` elements at `pointer` (a vector's at most), then zeros. Reads nothing beyond them.
     static func _loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
-    /// The same for up to four, with any numbers in place of zeros.
-    static func _loadFour(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
+    static func _loadFour(_ pointer: UnsafePointer<Self>, _ count: Int) -> Four
+    static func _fma(_ a: Self, _ b: Four, _ c: Four) -> Four
+    static func _wide(_ four: Four) -> SIMD4<Double>
+    /// The lanes, then zeros.
+    static func _extend(_ four: Four) -> Vector
     /// Stores the first `count` lanes (fewer than all) of `vector`.
     static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)
     /// Adds the first `count` lanes, or all, to numbers in float64.
@@ -50,10 +57,14 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     static func _sum(_ vector: Vector) -> Self
     /// The sums of `count` vectors, 4, 8 or as many as a vector has lanes, from one of them on, each as `_sum` adds it.
     static func _sums(_ vectors: InlineArray<16, Vector>, from first: Int, count: Int) -> Vector
-    /// The sums of two or four lanes side by side each, of as many vectors, as `_sum` would add them with zeros.
+    /// As many rows as a vector has room for, of up to four or eight elements, which get as many lanes each: zeros fill them.
+    static func _loadFours(_ pointer: UnsafePointer<Self>, _ stride: Int, _ count: Int) -> Vector
+    static func _loadEights(_ pointer: UnsafePointer<Self>, _ stride: Int, _ count: Int) -> Vector
+    /// The sums of two, four or eight lanes side by side each, of as many vectors, as `_sum` would add them with zeros.
     static func _sumsOfTwo(_ a: Vector, _ b: Vector) -> Vector
     static func _sumsOfFour(_ a: Vector, _ b: Vector, _ c: Vector, _ d: Vector) -> Vector
-    /// The first `period` lanes, 1, 2 or 4 of them, over and over.
+    static func _sumsOfEight(_ vectors: InlineArray<8, Vector>) -> Vector
+    /// The first `period` lanes, 1, 2, 4 or 8 of them, over and over.
     static func _repeat(_ vector: Vector, _ period: Int) -> Vector
     /// Stores rows of `columns` elements, of which each takes up `stride` lanes.
     static func _storeRows(

@@ -11,9 +11,12 @@
 #include <immintrin.h>
 #endif
 
-/* The types that Swift imports as SIMD16<Float> and SIMD8<Double>, and their bits. */
+/* The types that Swift imports as SIMD16<Float>, SIMD8<Double>, SIMD4<Float> and SIMD4<Double>, and their bits. */
 typedef float pente_float16 __attribute__((ext_vector_type(16)));
 typedef double pente_double8 __attribute__((ext_vector_type(8)));
+typedef float pente_float4 __attribute__((ext_vector_type(4)));
+typedef float pente_float8 __attribute__((ext_vector_type(8)));
+typedef double pente_double4 __attribute__((ext_vector_type(4)));
 typedef int32_t pente_int16 __attribute__((ext_vector_type(16)));
 typedef int64_t pente_int8 __attribute__((ext_vector_type(8)));
 
@@ -26,6 +29,14 @@ PENTE_INLINE pente_float16 pente_fma_float16(pente_float16 a, pente_float16 b, p
 
 PENTE_INLINE pente_double8 pente_fma_double8(pente_double8 a, pente_double8 b, pente_double8 c) {
     return __builtin_elementwise_fma(a, b, c);
+}
+
+PENTE_INLINE pente_float4 pente_fma_float4(float a, pente_float4 b, pente_float4 c) {
+    return __builtin_elementwise_fma((pente_float4)a, b, c);
+}
+
+PENTE_INLINE pente_double4 pente_fma_double4(double a, pente_double4 b, pente_double4 c) {
+    return __builtin_elementwise_fma((pente_double4)a, b, c);
 }
 
 /* a in each lane where x > 0, else b. */
@@ -121,13 +132,17 @@ PENTE_INLINE pente_double8 pente_every2_double8(pente_double8 v) {
     return __builtin_shufflevector(v, v, 0, 2, 4, 6, -1, -1, -1, -1);
 }
 
-/* The lanes as a matrix of two or four columns, transposed. */
+/* The lanes as a matrix of two, four or eight columns, transposed. */
 PENTE_INLINE pente_float16 pente_rows2_float16(pente_float16 v) {
     return __builtin_shufflevector(v, v, 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
 }
 
 PENTE_INLINE pente_float16 pente_rows4_float16(pente_float16 v) {
     return __builtin_shufflevector(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+
+PENTE_INLINE pente_float16 pente_rows8_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
 }
 
 PENTE_INLINE pente_double8 pente_rows2_double8(pente_double8 v) {
@@ -138,7 +153,7 @@ PENTE_INLINE pente_double8 pente_rows4_double8(pente_double8 v) {
     return __builtin_shufflevector(v, v, 0, 4, 1, 5, 2, 6, 3, 7);
 }
 
-/* The first lanes, one, two or four, over and over. */
+/* The first lanes, one, two, four or eight, over and over. */
 PENTE_INLINE pente_float16 pente_repeat1_float16(pente_float16 v) {
     return __builtin_shufflevector(v, v, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 }
@@ -149,6 +164,10 @@ PENTE_INLINE pente_float16 pente_repeat2_float16(pente_float16 v) {
 
 PENTE_INLINE pente_float16 pente_repeat4_float16(pente_float16 v) {
     return __builtin_shufflevector(v, v, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+}
+
+PENTE_INLINE pente_float16 pente_repeat8_float16(pente_float16 v) {
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
 }
 
 PENTE_INLINE pente_double8 pente_repeat1_double8(pente_double8 v) {
@@ -176,6 +195,18 @@ PENTE_INLINE void pente_store_rows_double8(
         for (int64_t c = 0; c < columns; c++) to[r * to_stride + c] = ((const double *)&vector)[r * stride + c];
 }
 
+/* The same vector. The compiler would else compute it part by part for the sake of what is done with its parts. */
+PENTE_INLINE pente_float16 pente_whole_float16(pente_float16 v) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__AVX2__)
+    pente_float8 low = v.lo, high = v.hi;
+    __asm__("" : "+x"(low), "+x"(high));
+    v.lo = low, v.hi = high;
+#endif
+    return v;
+}
+
 /* The two halves in float64, and back. */
 PENTE_INLINE pente_double8 pente_low_float16(pente_float16 v) {
     return __builtin_convertvector(v.lo, pente_double8);
@@ -186,7 +217,6 @@ PENTE_INLINE pente_double8 pente_high_float16(pente_float16 v) {
 }
 
 PENTE_INLINE pente_float16 pente_narrow_float16(pente_double8 low, pente_double8 high) {
-    typedef float pente_float8 __attribute__((ext_vector_type(8)));
     return __builtin_shufflevector(
         __builtin_convertvector(low, pente_float8), __builtin_convertvector(high, pente_float8), 0, 1, 2, 3, 4, 5, 6, 7,
         8, 9, 10, 11, 12, 13, 14, 15);
@@ -203,6 +233,19 @@ PENTE_INLINE pente_double8 pente_first_lanes_double8(pente_double8 v, int64_t co
     return (pente_double8)((pente_int8)v & (lane < count));
 }
 
+PENTE_INLINE pente_double4 pente_wide_float4(pente_float4 v) {
+    return __builtin_convertvector(v, pente_double4);
+}
+
+/* Four lanes and zeros. */
+PENTE_INLINE pente_float16 pente_extend_float4(pente_float4 v) {
+    return __builtin_shufflevector(v, (pente_float4)0, 0, 1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4);
+}
+
+PENTE_INLINE pente_double8 pente_extend_double4(pente_double4 v) {
+    return __builtin_shufflevector(v, (pente_double4)0, 0, 1, 2, 3, 4, 4, 4, 4);
+}
+
 /* What will be read soon is brought to the first-level cache meanwhile, or to the second-level one. Any address will do. */
 PENTE_INLINE void pente_prefetch(const void *address) {
     __builtin_prefetch(address, 0, 3);
@@ -212,7 +255,7 @@ PENTE_INLINE void pente_prefetch_far(const void *address) {
     __builtin_prefetch(address, 0, 2);
 }
 
-/* The first `count` elements, less than all, and zeros; nothing beyond them is touched. */
+/* The first `count` elements and zeros; nothing beyond them is touched. */
 #if defined(__AVX512F__)
 
 PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) {
@@ -231,13 +274,16 @@ PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t 
     _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), vector);
 }
 
-/* Up to four, and no matter what behind them: a whole vector would straddle two cache lines more often. */
-PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
-    return _mm512_castps128_ps512(_mm_maskz_loadu_ps((__mmask8)((1u << count) - 1), from));
+PENTE_INLINE pente_float4 pente_load_float4(const float *from, int64_t count) {
+    return _mm_maskz_loadu_ps((__mmask8)((1u << count) - 1), from);
 }
 
-PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
-    return _mm512_castpd256_pd512(_mm256_maskz_loadu_pd((__mmask8)((1u << count) - 1), from));
+PENTE_INLINE pente_float8 pente_load_float8(const float *from, int64_t count) {
+    return _mm256_maskz_loadu_ps((__mmask8)((1u << count) - 1), from);
+}
+
+PENTE_INLINE pente_double4 pente_load_double4(const double *from, int64_t count) {
+    return _mm256_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
 }
 
 #elif defined(__AVX2__)
@@ -257,15 +303,16 @@ PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) 
     return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
-PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
-    __m128i mask = _mm_cmpgt_epi32(_mm_set1_epi32((int)count), _mm_setr_epi32(0, 1, 2, 3));
-    __m128 low = _mm_maskload_ps(from, mask);
-    return __builtin_shufflevector(low, low, 0, 1, 2, 3, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+PENTE_INLINE pente_float4 pente_load_float4(const float *from, int64_t count) {
+    return _mm_maskload_ps(from, _mm_cmpgt_epi32(_mm_set1_epi32((int)count), _mm_setr_epi32(0, 1, 2, 3)));
 }
 
-PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
-    __m256d low = _mm256_maskload_pd(from, pente_mask4(count));
-    return __builtin_shufflevector(low, low, 0, 1, 2, 3, -1, -1, -1, -1);
+PENTE_INLINE pente_float8 pente_load_float8(const float *from, int64_t count) {
+    return _mm256_maskload_ps(from, pente_mask8(count));
+}
+
+PENTE_INLINE pente_double4 pente_load_double4(const double *from, int64_t count) {
+    return _mm256_maskload_pd(from, pente_mask4(count));
 }
 
 PENTE_INLINE void pente_store_float16(pente_float16 vector, float *to, int64_t count) {
@@ -292,14 +339,20 @@ PENTE_INLINE pente_float16 pente_load_float16(const float *from, int64_t count) 
     return vector;
 }
 
-PENTE_INLINE pente_float16 pente_load4_float16(const float *from, int64_t count) {
-    pente_float16 vector = 0;
+PENTE_INLINE pente_float4 pente_load_float4(const float *from, int64_t count) {
+    pente_float4 vector = 0;
     for (int64_t i = 0; i < count; i++) vector[i] = from[i];
     return vector;
 }
 
-PENTE_INLINE pente_double8 pente_load4_double8(const double *from, int64_t count) {
-    pente_double8 vector = 0;
+PENTE_INLINE pente_float8 pente_load_float8(const float *from, int64_t count) {
+    pente_float8 vector = 0;
+    for (int64_t i = 0; i < count; i++) vector[i] = from[i];
+    return vector;
+}
+
+PENTE_INLINE pente_double4 pente_load_double4(const double *from, int64_t count) {
+    pente_double4 vector = 0;
     for (int64_t i = 0; i < count; i++) vector[i] = from[i];
     return vector;
 }
@@ -319,6 +372,25 @@ PENTE_INLINE void pente_store_double8(pente_double8 vector, double *to, int64_t 
 }
 
 #endif
+
+/* As many rows as a vector has room for, of up to four or eight elements, which get as many lanes each: zeros fill them. */
+PENTE_INLINE pente_float16 pente_load_fours_float16(const float *from, int64_t stride, int64_t count) {
+    pente_float4 a = pente_load_float4(from, count), b = pente_load_float4(from + stride, count);
+    pente_float4 c = pente_load_float4(from + 2 * stride, count), d = pente_load_float4(from + 3 * stride, count);
+    pente_float8 low = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+    pente_float8 high = __builtin_shufflevector(c, d, 0, 1, 2, 3, 4, 5, 6, 7);
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+PENTE_INLINE pente_double8 pente_load_fours_double8(const double *from, int64_t stride, int64_t count) {
+    pente_double4 a = pente_load_double4(from, count), b = pente_load_double4(from + stride, count);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+PENTE_INLINE pente_float16 pente_load_eights_float16(const float *from, int64_t stride, int64_t count) {
+    pente_float8 a = pente_load_float8(from, count), b = pente_load_float8(from + stride, count);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
 
 /* The transpose of a block: up to a vector's lanes of lines, of up to as many elements, go to `to` a line behind another;
  * where the source has no line there are zeros. With vectors, halves are exchanged, then quarters, and so on. */
