@@ -138,7 +138,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     }
 
     /// On several threads, if that is worth it.
-    @inline(__always)
+    @inline(never)
     private func perform(_ pass: Pass<Element>) {
         if Threads.count > 1 && !isNarrow && performInParallel(pass) { return }
         Element._perform(pass)

@@ -89,6 +89,10 @@ public final class SGD<Element: Scalar> {
     /// A step of each state, as the kernels take it, and whether it is so still.
     private var updates = Buffer<Update<Element>>()
     private var isPrepared = false
+    /// How many numbers a step changes.
+    private var numberCount = 0
+    /// For steps on several threads, once there has been one.
+    private var parallel: ParallelUpdate<Element>?
     /// Whether the next step is the first of some buffer.
     private var beginsBuffers = false
 
@@ -194,6 +198,7 @@ public final class SGD<Element: Scalar> {
     @specialized(where Element == Double)
     private func collectUpdates() throws(PenteError) {
         let count = groups.reduce(0) { $0 + $1.states.count }
+        numberCount = groups.reduce(0) { $1.states.reduce($0) { $0 + $1.parameter.count } }
         if updates.count != count { updates = try Buffer(count: count) }
         beginsBuffers = false
         var next = updates.base
@@ -213,9 +218,25 @@ public final class SGD<Element: Scalar> {
     /// place for each state's.
     @inline(__always)
     package func update(offsets: UnsafePointer<Int>? = nil, sums: Updates<Element>.Sums = .none) {
-        Element._perform(Updates(updates.base, count: updates.count, offsets: offsets, sums: sums))
+        let updates = Updates(updates.base, count: updates.count, offsets: offsets, sums: sums)
+        if numberCount < Self.leastShared || !updateInParallel(updates) { Element._perform(updates) }
         if beginsBuffers { endFirstStep() }
         if stepCount < Int.max { stepCount += 1 }
+    }
+
+    /// So many numbers take some 50 microseconds, in which each passes through the processor alone.
+    private static var leastShared: Int { 1 << 17 }
+
+    @inline(never)
+    private func updateInParallel(_ updates: Updates<Element>) -> Bool {
+        if Threads.count == 1 { return false }
+        // A number takes the time of some ten multiply-adds.
+        let threads = Pool.take(threads: Threads.count, work: 10 &* numberCount)
+        if threads == 1 { return false }
+        let parallel = self.parallel ?? ParallelUpdate(updates)
+        self.parallel = parallel
+        parallel.run(updates, threads: threads)
+        return true
     }
 
     @inline(never)

@@ -77,7 +77,7 @@ extension Product where T: KernelVector<T> {
                         sum += self.sum(r, c, run, min(run &+ stepsPerRun, end))
                     }
                     if let wide {
-                        wide[r &* wideStride &+ c] += Double(sum)
+                        wide[r &* y.columns &+ c] += Double(sum)
                     } else {
                         if s > 0 { sum += y.base[r &* y.rowStride &+ c] }
                         if end == depth, let bias { sum += bias[c] }

@@ -20,9 +20,8 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var y: MutableMatrixView<T>
     /// Added at the end, a number for each column.
     @usableFromInline var bias: UnsafePointer<T>?
-    /// The sums of the blocks are added to these, and not to y.
-    @usableFromInline var wide: UnsafeMutablePointer<Double>?
-    @usableFromInline var wideStride = 0
+    /// The sums of the blocks are added to these, as many as y has and without gaps, and not to y.
+    public var wide: UnsafeMutablePointer<Double>?
     /// The sums are added to y as it is.
     @usableFromInline var adds = false
     /// Room for packed blocks; without it nothing is packed.
@@ -52,18 +51,17 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
         var part = self
         part.a += first &* aRow
         part.y = y.rows(first, count)
-        if let wide { part.wide = wide + first &* wideStride }
+        if let wide { part.wide = wide + first &* y.columns }
         return part
     }
 
-    /// Likewise for columns.
+    /// Likewise for columns, without wide sums.
     @inlinable
     public func columns(_ first: Int, _ count: Int) -> Product {
         var part = self
         part.b += first &* bColumn
         part.y = y.columns(first, count)
         if let bias { part.bias = bias + first }
-        if let wide { part.wide = wide + first }
         return part
     }
 
@@ -97,7 +95,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     ) {
         (a, aRow, aStep) = (gradOutput.base, 1, gradOutput.rowStride)
         (b, bStep, bColumn) = (x.base, x.rowStride, 1)
-        (depth, self.y, self.wide, wideStride, self.scratch) = (x.rows, y, wide, y.columns, scratch)
+        (depth, self.y, self.wide, self.scratch) = (x.rows, y, wide, scratch)
     }
 
     @_alwaysEmitIntoClient @_transparent
@@ -138,7 +136,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
             let output = TileOutput(
                 y: y.base + (r &* y.rowStride &+ j), rowStride: y.rowStride, adds: adds || s > 0,
                 bias: s &+ steps < depth || bias == nil ? nil : bias! + j,
-                wide: wide == nil ? nil : wide! + (r &* wideStride &+ j), wideStride: wideStride)
+                wide: wide == nil ? nil : wide! + (r &* y.columns &+ j), wideStride: y.columns)
             var i = 0
             while i < count {
                 let part = Factor(base: left.line(i), line: left.line, step: left.step)

@@ -43,6 +43,9 @@ public struct Updates<T: KernelScalar>: BitwiseCopyable {
     /// Where each one's gradient begins in the batch's sums; negative: it is 0. nil: the gradients are there already.
     @usableFromInline var offsets: UnsafePointer<Int>?
     @usableFromInline var sums: Sums
+    /// Which part of each parameter it is for, and of how many.
+    public var part = 0
+    public var parts = 1
 
     public enum Sums: BitwiseCopyable {
         case narrow(UnsafePointer<T>)
@@ -72,9 +75,15 @@ public struct Updates<T: KernelScalar>: BitwiseCopyable {
                 case .none: break
                 }
             }
-            var e = 0
-            while e < update.count {
-                element(update, sums, e, update.count &- e, vector)
+            var (e, end) = (0, update.count)
+            if parts > 1 {
+                // Whole cache lines, and vectors.
+                let perPart = (update.count / parts / 64 &+ 1) &* 64
+                e = part &* perPart
+                end = min(e &+ perPart, update.count)
+            }
+            while e < end {
+                element(update, sums, e, end &- e, vector)
                 e &+= V._lanes
             }
         }

@@ -32,7 +32,8 @@ static inline int pente_processor_count(void) {
     unsigned long mask[16] = {0};
     int count = 0;
     if (syscall(SYS_sched_getaffinity, 0, sizeof mask, mask) < 0) return 1;
-    for (int i = 0; i < 16; i++) count += __builtin_popcountl(mask[i]);
+    for (int i = 0; i < 16; i++)
+        for (; mask[i] != 0; mask[i] &= mask[i] - 1) count++;
     return count;
 }
 
