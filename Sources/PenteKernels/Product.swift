@@ -179,6 +179,11 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
             if isWhole {
                 output.prefetch(c, rows, columns)
                 tile.multiply(left, part, steps: steps, width: T.lanes, ahead: &ahead, into: &sums)
+                if rows > 4 {
+                    output.take(sums, c, rows, columns, T.lanes)
+                    c &+= columns &* T.lanes
+                    continue
+                }
             } else {
                 Tile<rows, 1>.multiply(left, part, steps: steps, width: count, ahead: &ahead, into: &sums)
             }

@@ -94,10 +94,12 @@ extension Float: KernelScalar {
 
     @_alwaysEmitIntoClient @_transparent
     public static func _add(_ vector: Vector, to wide: UnsafeMutablePointer<Double>, _ count: Int) {
-        Double.store(Double.load(wide, upTo: count) + pente_low_float16(vector), wide, upTo: count)
-        if count > 8 {
-            Double.store(
-                Double.load(wide + 8, upTo: count &- 8) + pente_high_float16(vector), wide + 8, upTo: count &- 8)
+        if count >= lanes {
+            pente_add_double8(pente_low_float16(vector), wide)
+            pente_add_double8(pente_high_float16(vector), wide + 8)
+        } else {
+            Double._add(pente_low_float16(vector), to: wide, count)
+            if count > 8 { Double._add(pente_high_float16(vector), to: wide + 8, count &- 8) }
         }
     }
 
