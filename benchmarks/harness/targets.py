@@ -70,8 +70,13 @@ def compute(case, dtype, timings, programs):
 
 
 def odd(case, dtype, timings, programs):
-    work = case.shape.work() / case.beside.work()
-    yield at_most(ratio(timings["C"], timings["neighbour"]) / work, 1.15, f"per flop, C / C at {case.beside}")
+    more = {
+        "flop": case.shape.work() / case.beside.work(),
+        "byte": case.shape.bytes(dtype, case.task) / case.beside.bytes(dtype, case.task),
+    }
+    unit = max(more, key=more.get)
+    text = f"per {unit}, C / C at {case.beside}"
+    yield at_most(ratio(timings["C"], timings["neighbour"]) / more[unit], 1.15, text)
 
 
 def fit(case, dtype, timings, programs):
