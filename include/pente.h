@@ -85,7 +85,7 @@ PENTE_API const char *pente_last_error(void);
  * Training steps, fits and inference use them, but for chains with layers of your own; work of less than some 20
  * microseconds goes on the calling thread alone, as does work of less than some 0.2 milliseconds that does not come one
  * after the other. The threads are started when there is first work for them, and kept, with memory to work in; they
- * watch for more of it for some 50 microseconds, and then sleep. Callbacks and signals never run on them. They are one
+ * watch for more of it for some 0.2 milliseconds, and then sleep. Callbacks and signals never run on them. They are one
  * call's at a time: others that would have them go on their own threads alone, as does all that starts when no threads,
  * or no memory for them, are to be had.
  *

@@ -199,7 +199,7 @@ extension Layer {
     @specialized(where Element == Double)
     package final func forward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) throws(PenteError) {
         try require(x, y)
-        if Threads.count > 1 && forwardInParallel(x, into: y) { return }
+        if x.rows > 8 && Threads.count > 1 && forwardInParallel(x, into: y) { return }
         let perRow = workspacePerRow(columns: x.columns)
         let scratchCount = scratchCount(rows: x.rows)
         if perRow | scratchCount == 0 && !mayFail { return try computeForward(x, into: y, workspace: .none) }

@@ -147,7 +147,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     @inline(never)
     private func performInParallel(_ pass: Pass<Element>) -> Bool {
         let work = pass.product?.work ?? pass.forward!.work
-        if work < ParallelPass<Element>.leastWork { return false }
+        if !ParallelPass.isLarge(pass, work) { return false }
         let bytes = Product<Element>.scratchCount(inputs, outputs) * MemoryLayout<Element>.stride
         let threads = Pool.take(threads: Threads.count, work: work, bytes: bytes)
         if threads == 1 { return false }

@@ -52,7 +52,7 @@ private struct ForwardPlan {
     /// nil: not worth it.
     init?<Element>(_ layer: Layer<Element>, _ x: MatrixView<Element>, threads most: Int) {
         work = ParallelPlan.work(layer, x)
-        if layer.mayFail || x.rows <= 8 || work < ParallelPlan.leastWork { return nil }
+        if layer.mayFail || work < ParallelPlan.leastWork { return nil }
         // All blocks are powers of two, so that each is in one range. What is one block is shared out by groups of rows,
         // unless its layer shares out the outputs.
         let block = max(512, layer.rowsPerBlock)

@@ -13,8 +13,10 @@ final class ParallelPass<Element: Scalar>: ParallelWork {
 
     init(_ pass: Pass<Element>) { self.pass = pass }
 
-    /// Work worth sharing, in multiply-adds: some 80 microseconds.
-    static var leastWork: Int { 1 << 22 }
+    /// Work worth sharing, in multiply-adds: some 80 microseconds of a product, or 20 of dot products, whose results are few.
+    static func isLarge(_ pass: Pass<Element>, _ work: Int) -> Bool {
+        work >= (pass.product == nil ? 1 << 19 : 1 << 22)
+    }
 
     /// On a pool that is taken.
     func run(_ pass: Pass<Element>, threads: Int) {
@@ -22,9 +24,9 @@ final class ParallelPass<Element: Scalar>: ParallelWork {
         let (rows, columns) = pass.product?.outputs ?? (0, pass.forward!.outputs)
         sharesRows = rows > columns || pass.product?.wide != nil
         count = sharesRows ? rows : columns
-        // Some 512 at a time, since the other factor is packed for each part, but some for each thread: whole tiles, and
+        // Some 200 at a time, since the other factor is packed for each part, but some for each thread: whole tiles, and
         // whole cache lines.
-        let parts = threads * max(1, min(4, count / (512 * threads)))
+        let parts = threads * max(1, min(4, count / (200 * threads)))
         let unit = sharesRows ? 8 : 32
         perPart = ((count - 1) / parts / unit + 1) * unit
         next.store(0, ordering: .relaxed)

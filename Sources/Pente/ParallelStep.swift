@@ -204,22 +204,22 @@ struct ParallelPlan {
     /// Work worth sharing, in multiply-adds: some 20 microseconds.
     static var leastWork: Int { 1 << 19 }
 
-    /// The multiply-adds of a forward pass, or as many as are worth waking anybody for.
+    /// The multiply-adds of a forward pass, with some for what else a row takes; 10¹⁸ stand for any more.
     static func work<Element>(_ layer: Layer<Element>, _ x: MatrixView<Element>) -> Int {
-        Int(min(Double(x.rows) * Double(layer.trainedCount + x.columns), 1e18))
+        Int(min(Double(x.rows) * Double(layer.trainedCount + x.columns + 16), 1e18))
     }
 
     /// A log should stay in the second-level cache, if a block's can.
     static var logSize: Int { 1 << 18 }
 
-    /// nil: not worth it. `logCount`: the numbers of `logSize`, by which alone the types differ here.
+    /// nil: there is no such memory. `logCount`: the numbers of `logSize`, by which alone the types differ here.
     init?<Element>(
-        _ layer: Layer<Element>, _ examples: Examples<Element>, hasGradients: Bool, threads most: Int, logCount: Int
+        _ layer: Layer<Element>, _ examples: Examples<Element>, work: Int, hasGradients: Bool, threads most: Int,
+        logCount: Int
     ) {
         let outputs = examples.y.columns
-        work = Self.work(layer, examples.x) * (hasGradients ? 2 : 1)
+        self.work = work
         blockRows = layer.rowsPerBlock
-        if layer.mayFail || examples.count <= blockRows || work < Self.leastWork { return nil }
 
         let blocks = (examples.count - 1) / blockRows + 1
         let perBlock = hasGradients ? layer.logCount(rows: blockRows) : 0
@@ -237,7 +237,7 @@ struct ParallelPlan {
         output = workspace + Self.aligned(blockRows * layer.workspacePerRow(columns: examples.x.columns))
         gradPrediction = output + Self.aligned(blockRows * outputs)
         perThread = gradPrediction + (hasGradients ? Self.aligned(blockRows * outputs) : 0)
-        if max(perThread, perLog) > 1 << 48 { return nil }  // there is no such memory
+        if max(perThread, perLog) > 1 << 48 { return nil }
     }
 
     /// To two cache lines.
@@ -253,10 +253,12 @@ extension Trainer {
     ) -> ParallelStep<Element>.Outcome {
         // The sum of a batch of one block is the gradient itself.
         if scale != nil && wide == nil { return .left }
+        let work = ParallelPlan.work(layer, examples.x) &* (scale == nil ? 1 : 2)
+        if work < ParallelPlan.leastWork || layer.mayFail || examples.count <= layer.rowsPerBlock { return .left }
         let logCount = ParallelPlan.logSize / MemoryLayout<Element>.stride
         guard
             let plan = ParallelPlan(
-                layer, examples, hasGradients: scale != nil, threads: Threads.count, logCount: logCount)
+                layer, examples, work: work, hasGradients: scale != nil, threads: Threads.count, logCount: logCount)
         else { return .left }
         let parallel = self.parallel ?? ParallelStep(layer, plan, examples)
         self.parallel = parallel
