@@ -345,12 +345,6 @@ PENTE_INLINE pente_float4 pente_load_float4(const float *from, int64_t count) {
     return vector;
 }
 
-PENTE_INLINE pente_float8 pente_load_float8(const float *from, int64_t count) {
-    pente_float8 vector = 0;
-    for (int64_t i = 0; i < count; i++) vector[i] = from[i];
-    return vector;
-}
-
 PENTE_INLINE pente_double4 pente_load_double4(const double *from, int64_t count) {
     pente_double4 vector = 0;
     for (int64_t i = 0; i < count; i++) vector[i] = from[i];
@@ -383,13 +377,25 @@ PENTE_INLINE pente_float16 pente_load_fours_float16(const float *from, int64_t s
 }
 
 PENTE_INLINE pente_double8 pente_load_fours_double8(const double *from, int64_t stride, int64_t count) {
+#if defined(__AVX2__)
     pente_double4 a = pente_load_double4(from, count), b = pente_load_double4(from + stride, count);
     return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+#else /* calls between functions that return such vectors are warned of */
+    pente_double8 rows = 0;
+    for (int64_t i = 0; i < count; i++) rows[i] = from[i], rows[4 + i] = from[stride + i];
+    return rows;
+#endif
 }
 
 PENTE_INLINE pente_float16 pente_load_eights_float16(const float *from, int64_t stride, int64_t count) {
+#if defined(__AVX2__)
     pente_float8 a = pente_load_float8(from, count), b = pente_load_float8(from + stride, count);
     return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+    pente_float16 rows = 0;
+    for (int64_t i = 0; i < count; i++) rows[i] = from[i], rows[8 + i] = from[stride + i];
+    return rows;
+#endif
 }
 
 /* Adds all lanes to what is there. What Swift adds and stores, the compiler first takes apart and puts together. */
