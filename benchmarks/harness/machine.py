@@ -65,9 +65,15 @@ class Limits:
                 medians |= {name: timing.median for name, timing in timings.items()}
         return min(medians, key=medians.get)
 
+    def fetch(self, case, dtype, threads):
+        return Lane("fetch", self.program, threads, "fetch", dtype, case.shape, worker="fetch")
+
     def lanes(self, case, dtype, threads):
-        """The multiply-add rate; and memory, where what is read does not fit the last cache."""
+        """The multiply-add rate; memory, where what is read does not fit the last cache; and where rows are shuffled,
+        what it takes to fetch them."""
         lanes = [self.fma(dtype, threads)]
+        if case.task == "fit":
+            lanes.append(self.fetch(case, dtype, threads))
         if case.shape.bytes(dtype, case.task) > self.last_cache:
             lanes.append(self.read(threads))
         return lanes

@@ -5,7 +5,10 @@ from .machine import shares
 from .measure import ratio
 from .targets import best_peer, verdicts
 
-REFERENCES = {"one thread": "C on one thread", "neighbour": "C on the neighbour", "steps": "C, the steps alone"}
+REFERENCES = {
+    "one thread": "C on one thread", "neighbour": "C on the neighbour", "steps": "C, the steps alone",
+    "fetch": "a loop that only fetches the rows, shuffled",
+}  # fmt: skip
 
 
 def number(value):

@@ -80,7 +80,10 @@ def odd(case, dtype, timings, programs):
 
 
 def fit(case, dtype, timings, programs):
-    yield at_most(ratio(timings["C"], timings["steps"]), 1.3, "fit / its steps")
+    text = "fit / its steps"
+    if "fetch" in timings:
+        text += f" (fetching its rows alone / its steps: {ratio(timings['fetch'], timings['steps']):.2f} x)"
+    yield at_most(ratio(timings["C"], timings["steps"]), 1.3, text)
 
 
 RULES = {"tiny": tiny, "small": small, "memory": memory, "compute": compute, "no slower": no_slower, "odd": odd,

@@ -1,6 +1,7 @@
-/* What the machine can do, in tasks of their own: fma (fused multiply-adds on registers alone), and read-S-D (the sum
- * of 512 MB, read as S streams side by side, with a prefetch D bytes ahead, or none for 0). The number that setup
- * answers is the work of a call: floating-point operations, or bytes. */
+/* What the machine can do, in tasks of their own: fma (fused multiply-adds on registers alone), read-S-D (the sum of 512
+ * MB, read as S streams side by side, with a prefetch D bytes ahead, or none for 0), and fetch (a number of each line of
+ * all rows of X and Y, in a shuffled order, 32 KB of rows ahead). The number that setup answers is the work of a call:
+ * floating-point operations, or bytes. */
 #include "worker.h"
 
 #include <stdio.h>
@@ -23,6 +24,10 @@ static const size_t BYTES = (size_t)512 << 20;
 static int threads, streams, ahead;
 static bool is_float64;
 static char *memory;
+/* Of X and Y: a row's bytes, and where it begins. */
+static struct { char *numbers; size_t row; } tables[2];
+static uint32_t *order;
+static size_t rows;
 static double work, sink;
 
 /* Twelve accumulators, which a processor's registers hold, are enough to hide the latency: each is the next
@@ -67,7 +72,30 @@ static double read_part(const char *start, size_t bytes) {
     }
 }
 
+static inline float fetch_row(size_t row, const bool is_ahead) {
+    float sum = 0;
+    for (int i = 0; i < 2; i++) {
+        const char *from = tables[i].numbers + row * tables[i].row;
+        for (size_t byte = 0; byte < tables[i].row; byte += 64) {
+            if (is_ahead) __builtin_prefetch(from + byte, 0, 2);
+            else sum += *(const float *)(const void *)(from + byte);
+        }
+    }
+    return sum;
+}
+
+static double fetch_part(size_t first, size_t end) {
+    size_t distance = 32768 / tables[0].row + 1;
+    float sum = 0;
+    for (size_t i = first; i < end; i++) {
+        if (i + distance < end) fetch_row(order[i + distance], true);
+        sum += fetch_row(order[i], false);
+    }
+    return (double)sum;
+}
+
 static double run_part(int part) {
+    if (order != NULL) return fetch_part(rows / (size_t)threads * (size_t)part, rows / (size_t)threads * (size_t)(part + 1));
     if (memory != NULL) return read_part(memory + BYTES / (size_t)threads * (size_t)part, BYTES / (size_t)threads);
     return is_float64 ? fma_float64() : fma_float32();
 }
@@ -84,6 +112,25 @@ bool worker_setup(const struct job *job) {
     if (sscanf(job->task, "read-%d-%d", &streams, &ahead) == 2) {
         memory = pattern(false, (int64_t)(BYTES / sizeof(float)), 1, 0, 1);
         work = (double)BYTES;
+        return true;
+    }
+    if (strcmp(job->task, "fetch") == 0) {
+        size_t size = is_float64 ? sizeof(double) : sizeof(float);
+        rows = (size_t)job->q;
+        for (int i = 0; i < 2; i++) {
+            tables[i].row = (size_t)job->widths[i] * size;
+            tables[i].numbers = pattern(is_float64, job->q, job->widths[i], i, 1);
+        }
+        order = zeros(rows * sizeof *order);
+        for (size_t i = 0; i < rows; i++) order[i] = (uint32_t)i;
+        uint64_t state = 1;
+        for (size_t i = rows - 1; i > 0; i--) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            size_t other = (size_t)(state >> 33) % (i + 1);
+            uint32_t number = order[i];
+            order[i] = order[other], order[other] = number;
+        }
+        work = (double)(rows * (tables[0].row + tables[1].row));
         return true;
     }
     size_t lanes = WIDTH / (is_float64 ? sizeof(double) : sizeof(float));
@@ -103,6 +150,7 @@ void worker_run(int64_t calls) {
 }
 
 void worker_free(void) {
-    free(memory);
-    memory = NULL;
+    for (int i = 0; i < 2; i++) free(tables[i].numbers), tables[i].numbers = NULL;
+    free(order), order = NULL;
+    free(memory), memory = NULL;
 }
