@@ -65,6 +65,7 @@ private struct ForwardPlan {
         blockRows = perRow == 0 ? rangeRows : layer.rowsPerBlock
         workspace = (layer.scratchCount(rows: rangeRows) + 31) & ~31
         perThread = (workspace + blockRows * perRow + 31) & ~31
+        if perThread > 1 << 48 { return nil }  // there is no such memory
     }
 }
 
