@@ -39,4 +39,31 @@ import Testing
             try Threads.setCount(1)
         }
     }
+
+    /// By outputs, and the optimizer's step by parameters.
+    @Test func aSingleBlockHasTheBitsOfOneThread() throws {
+        try check(Float.self)
+        try check(Double.self)
+        func check<Element: Scalar>(_: Element.Type) throws {
+            let x: Matrix<Element> = try random(300, 400, seed: 1), y: Matrix<Element> = try random(300, 350, seed: 2)
+            func train(_ count: Int) throws -> (Matrix<Element>, Matrix<Element>, [[Element]], Double) {
+                try Threads.setCount(count)
+                let hidden = try Linear<Element>(inputs: 400, outputs: 360)
+                let chain = try Chain([hidden, Activation(.tanh), Linear(inputs: 360, outputs: 350)])
+                let sgd = try SGD([chain], options: SGDOptions(lr: 0.01, momentum: 0.9))
+                let trainer = try Trainer(layer: chain, mse: MSE(), sgd: sgd)
+                try trainer.step(x, y)
+                let loss = try trainer.step(x, y)
+                let row = try hidden.forward(try random(3, 400, seed: 3))
+                return (try hidden.forward(x), row, chain.state, loss)
+            }
+            let alone = try train(1)
+            for count in [2, 5] {
+                let several = try train(count)
+                #expect(several.0.isIdentical(alone.0) && several.1.isIdentical(alone.1))
+                #expect(several.2 == alone.2 && several.3 == alone.3)
+            }
+            try Threads.setCount(1)
+        }
+    }
 }
