@@ -3,12 +3,11 @@ import Synchronization
 
 /// Inference on several threads: each takes the next range of rows. Rows do not meet, but in the groups of eight that a
 /// pass takes them in, and of these no range has a part.
-private final class ParallelForward<Element: Scalar>: ParallelWork {
+private final class ParallelForward<Element: Scalar>: WorkInParts {
     private let layer: Layer<Element>
     private let x: MatrixView<Element>
     private let y: MutableMatrixView<Element>
     private let plan: ForwardPlan
-    private let next = Atomic<Int>(0)
     private let failed = Atomic<Bool>(false)
 
     init(
@@ -22,20 +21,15 @@ private final class ParallelForward<Element: Scalar>: ParallelWork {
 
     var hasFailed: Bool { failed.load(ordering: .relaxed) }
 
-    override func perform(_ thread: Int) {
+    override func perform(_ first: Int, _ count: Int, _ thread: Int) {
         let scratch = Pool.memory(thread).assumingMemoryBound(to: Element.self)
         let workspace = Workspace(rows: scratch + plan.workspace, scratch: scratch)
-        while true {
-            let first = next.wrappingAdd(plan.rangeRows, ordering: .relaxed).oldValue
-            if first >= x.rows { return }
-            let count = min(plan.rangeRows, x.rows - first)
-            do throws(PenteError) {
-                try layer.forwardInBlocks(
-                    x.rows(first, count), into: y.rows(first, count), workspace: workspace,
-                    of: min(plan.blockRows, count), advance: 0)
-            } catch {
-                failed.store(true, ordering: .relaxed)
-            }
+        do throws(PenteError) {
+            try layer.forwardInBlocks(
+                x.rows(first, count), into: y.rows(first, count), workspace: workspace, of: min(plan.blockRows, count),
+                advance: 0)
+        } catch {
+            failed.store(true, ordering: .relaxed)
         }
     }
 }
@@ -76,9 +70,7 @@ extension Layer {
         let bytes = plan.perThread * MemoryLayout<Element>.stride
         if Pool.take(threads: plan.threads, work: plan.work, bytes: bytes) == 1 { return false }
         let work = ParallelForward(self, x, y, plan)
-        Pool.begin(work)
-        work.perform(0)
-        Pool.end()
+        work.run(count: x.rows, perPart: plan.rangeRows)
         return !work.hasFailed
     }
 }

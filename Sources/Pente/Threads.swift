@@ -29,6 +29,35 @@ class ParallelWork {
     func perform(_ thread: Int) { fatalError("parallel work is performed") }
 }
 
+/// Work in parts, of which each thread takes the next one.
+class WorkInParts: ParallelWork {
+    private final var count = 0
+    private final var perPart = 1
+    private final let next = Atomic<Int>(0)
+
+    /// All `count` things, on a pool that is taken.
+    @inline(never)
+    final func run(count: Int, perPart: Int) {
+        self.count = count
+        self.perPart = perPart
+        next.store(0, ordering: .relaxed)
+        Pool.begin(self)
+        perform(0)
+        Pool.end()
+    }
+
+    final override func perform(_ thread: Int) {
+        while true {
+            let first = next.wrappingAdd(perPart, ordering: .relaxed).oldValue
+            if first >= count { return }
+            perform(first, min(perPart, count - first), thread)
+        }
+    }
+
+    /// Does `count` things from `first` on.
+    func perform(_ first: Int, _ count: Int, _ thread: Int) { fatalError("a part of the work is performed") }
+}
+
 /// The threads that help: workers, which wait while there is nothing to do.
 enum Pool {
     private static let isTaken = Atomic<Bool>(false)
@@ -65,7 +94,7 @@ enum Pool {
     @inline(never)
     static func take(threads: Int, work: Int, bytes: Int = 0) -> Int {
         guard take() else { return 1 }
-        if work >= wakingWork || isBusyTime(work) {
+        if work >= wakingWork || comesSoon(work) {
             startWorkers(threads - 1)
             helperCount = min(workerCount, threads - 1)
             if helperCount > 0 && reserve(bytes) { return helperCount + 1 }
@@ -78,8 +107,8 @@ enum Pool {
     /// one after the other.
     private static var wakingWork: Int { 1 << 23 }
 
-    /// Whether the last work ended just now, as far as one can tell.
-    private static func isBusyTime(_ work: Int) -> Bool {
+    /// Whether the last work ended just now. When this one will have, if nobody helps, is a guess.
+    private static func comesSoon(_ work: Int) -> Bool {
         let now = pente_monotonic_seconds()
         defer { lastEnd = now + Double(work) * 2e-10 }
         return now < lastEnd + 1e-4
@@ -109,6 +138,7 @@ enum Pool {
             while atWorkCount.load(ordering: .relaxed) > 0 { awaitChange() }
             unlock()
         }
+        lastEnd = pente_monotonic_seconds()
         giveBack()
     }
 
@@ -116,9 +146,9 @@ enum Pool {
     static func memory(_ thread: Int) -> UnsafeMutableRawPointer { memory! + thread * memoryPerThread }
 
     private static func reserve(_ bytes: Int) -> Bool {
-        let (size, overflow) = ((bytes | 127) + 1).multipliedReportingOverflow(by: helperCount + 1)
+        memoryPerThread = (bytes | 127) + 1
+        let (size, overflow) = memoryPerThread.multipliedReportingOverflow(by: helperCount + 1)
         if overflow { return false }
-        memoryPerThread = size / (helperCount + 1)
         if size <= memorySize { return true }
         freeMemory()
         memory = aligned_alloc(128, size)

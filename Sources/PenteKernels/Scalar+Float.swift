@@ -108,7 +108,7 @@ extension Float: KernelScalar {
 
     @_alwaysEmitIntoClient @_transparent
     public static func _sums(_ v: InlineArray<16, Vector>, from first: Int, count: Int) -> Vector {
-        // A vector folded with itself has each sum twice.
+        // All sixteen are one vector's, and `first` is 0. A vector folded with itself has each sum twice.
         var s = v
         let (half, quarter, eighth) = (count / 2, count / 4, count / 8)
         for i in 0..<half { s[i] = pente_fold8_float16(s[i], s[i &+ half]) }
