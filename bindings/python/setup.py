@@ -50,7 +50,7 @@ setup(
             library_dirs=[str(LIBRARIES)],
             libraries=["pente"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
-            extra_compile_args=["-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-g0"],
+            extra_compile_args=["-std=c11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-fvisibility=hidden", "-g0"],
             extra_link_args=["-Wl,-rpath,$ORIGIN"],
             py_limited_api=True,
         )

@@ -1,4 +1,5 @@
-/* Objects with the buffer protocol as pente's matrices, without a copy; statuses as exceptions. */
+/* Objects with the buffer protocol, and other libraries' arrays, as pente's matrices, without a copy; statuses as
+ * exceptions. */
 #include "extension.h"
 
 #include <string.h>
@@ -38,7 +39,12 @@ static const char *kind_of(const char *format) {
     return NULL;
 }
 
+static int came_by_dlpack(const Py_buffer *view) {
+    return PyCapsule_CheckExact(view->obj);
+}
+
 PyObject *buffer_dtype_text(const Py_buffer *view, const char *of_format) {
+    if (came_by_dlpack(view) && strlen(view->format) > 1) return PyUnicode_FromString(view->format);
     const char *kind = kind_of(native_format(view));
     return kind ? PyUnicode_FromFormat("%s%zd", kind, 8 * view->itemsize)
                 : PyUnicode_FromFormat("%s '%s'", of_format, view->format);
@@ -47,34 +53,81 @@ PyObject *buffer_dtype_text(const Py_buffer *view, const char *of_format) {
 static int refuse_dtype(const Py_buffer *view, const char *name, pente_dtype dtype) {
     PyObject *found = buffer_dtype_text(view, "of format");
     if (!found) return -1;
-    PyErr_Format(PyExc_TypeError, "%s is %U, but must be %s; convert it, as with numpy.asarray(%s, numpy.%s)", name,
-                 found, dtype ? dtype_name(dtype) : "float32 or float64", name,
+    PyErr_Format(PyExc_TypeError,
+                 came_by_dlpack(view) ? "%s is %U, but must be %s; convert it, as with torch's %s.to(torch.%s)"
+                                      : "%s is %U, but must be %s; convert it, as with numpy.asarray(%s, numpy.%s)",
+                 name, found, dtype ? dtype_name(dtype) : "float32 or float64", name,
                  dtype_name(dtype ? dtype : PENTE_FLOAT32));
     Py_DECREF(found);
     return -1;
 }
 
-static int refuse_layout(const char *name, const char *what) {
-    PyErr_Format(PyExc_ValueError, "%s %s; copy it, as with numpy.ascontiguousarray(%s)", name, what, name);
+static int refuse_layout(const Py_buffer *view, const char *name, const char *what) {
+    PyErr_Format(PyExc_ValueError,
+                 came_by_dlpack(view) ? "%s %s; copy it, as with torch's %s.contiguous()"
+                                      : "%s %s; copy it, as with numpy.ascontiguousarray(%s)",
+                 name, what, name);
     return -1;
 }
 
 /* ---- From buffer to matrix -------------------------------------------------------------------------------------- */
 
-static int acquire(Py_buffer *view, PyObject *object, const char *name, pente_dtype dtype, int writable) {
-    if (PyObject_GetBuffer(object, view, writable ? PyBUF_RECORDS : PyBUF_RECORDS_RO) == 0) return 0;
-    view->obj = NULL; /* whatever the exporter left */
-    if (!PyObject_CheckBuffer(object)) {
-        PyErr_Clear();
-        return refuse_object(object, name, dtype);
-    }
-    int refused = PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_ValueError);
-    if (!writable || !refused) return -1;
+static int has_attribute(PyObject *object, const char *name) {
+    int has = PyObject_HasAttrString(object, name);
     PyErr_Clear();
-    if (PyObject_GetBuffer(object, view, PyBUF_RECORDS_RO) < 0) return view->obj = NULL, -1;
+    return has;
+}
+
+/* NumPy's array of what NumPy can read: a copy, perhaps. 1 if NumPy is not there. */
+static int array_get(Py_buffer *view, PyObject *object) {
+    PyObject *numpy = PyImport_ImportModule("numpy");
+    if (!numpy) return PyErr_ExceptionMatches(PyExc_ImportError) ? PyErr_Clear(), 1 : -1;
+    PyObject *array = PyObject_CallMethod(numpy, "asarray", "O", object);
+    int failed = array ? PyObject_GetBuffer(array, view, PyBUF_RECORDS_RO) : -1;
+    if (failed) view->obj = NULL;
+    Py_XDECREF(array);
+    Py_DECREF(numpy);
+    return failed;
+}
+
+int view_get(Py_buffer *view, PyObject *object, const char *name) {
+    view->obj = NULL;
+    if (PyObject_CheckBuffer(object)) {
+        if (PyObject_GetBuffer(object, view, PyBUF_RECORDS_RO) == 0) return 0;
+        view->obj = NULL; /* whatever the exporter left */
+        return -1;
+    }
+    if (has_attribute(object, "__dlpack__")) return dlpack_get(view, object, name);
+    if (has_attribute(object, "__array__") || has_attribute(object, "__array_interface__"))
+        return array_get(view, object);
+    return 1;
+}
+
+static int refuse_read_only(Py_buffer *view, const char *name) {
     PyBuffer_Release(view);
     PyErr_Format(PyExc_ValueError, "%s is read-only, and the result goes there; give one that is writable", name);
     return -1;
+}
+
+/* For writing: what NumPy made may be a copy. */
+static int acquire_writable(Py_buffer *view, PyObject *object, const char *name, pente_dtype dtype) {
+    view->obj = NULL;
+    if (!PyObject_CheckBuffer(object)) {
+        if (!has_attribute(object, "__dlpack__")) return refuse_object(object, name, dtype);
+        if (dlpack_get(view, object, name) < 0) return -1;
+        return view->readonly ? refuse_read_only(view, name) : 0;
+    }
+    if (PyObject_GetBuffer(object, view, PyBUF_RECORDS) == 0) return 0;
+    if (!PyErr_ExceptionMatches(PyExc_BufferError) && !PyErr_ExceptionMatches(PyExc_ValueError))
+        return view->obj = NULL, -1;
+    PyErr_Clear();
+    return view_get(view, object, name) < 0 ? -1 : refuse_read_only(view, name);
+}
+
+static int acquire(Py_buffer *view, PyObject *object, const char *name, pente_dtype dtype, int writable) {
+    if (writable) return acquire_writable(view, object, name, dtype);
+    int missing = view_get(view, object, name);
+    return missing > 0 ? refuse_object(object, name, dtype) : missing;
 }
 
 /* Rows must be contiguous, and may be any positive distance apart: a block of columns needs no copy. */
@@ -101,13 +154,13 @@ static int fill_matrix(pente_matrix *matrix, const Py_buffer *view, const char *
     }
     *matrix = (pente_matrix){view->buf, rows, columns, columns, dtype};
     if (rows == 0 || columns == 0) return 0; /* libpente's to refuse */
-    if (columns > 1 && column_step != item) return refuse_layout(name, "has rows that are not contiguous");
+    if (columns > 1 && column_step != item) return refuse_layout(view, name, "has rows that are not contiguous");
     if (rows > 1) {
-        if (row_step < columns * item) return refuse_layout(name, "has rows that overlap or run backwards");
-        if (row_step & (item - 1)) return refuse_layout(name, "has rows that are not a whole number of elements apart");
+        if (row_step < columns * item) return refuse_layout(view, name, "has rows that overlap or run backwards");
+        if (row_step & (item - 1)) return refuse_layout(view, name, "has rows that are not a whole number of elements apart");
         matrix->row_stride = row_step >> (dtype == PENTE_FLOAT32 ? 2 : 3); /* a division is slow */
     }
-    if ((uintptr_t)view->buf & (uintptr_t)(item - 1)) return refuse_layout(name, "is not aligned for its dtype");
+    if ((uintptr_t)view->buf & (uintptr_t)(item - 1)) return refuse_layout(view, name, "is not aligned for its dtype");
     return 0;
 }
 
@@ -127,8 +180,7 @@ static void set_none(Buffer *buffer) {
 int buffer_get(Buffer *buffer, PyObject *object, const char *name, pente_dtype dtype, int flags) {
     set_none(buffer);
     buffer->name = name;
-    if (flags & KEPT && !is_never_cleared(object)) {
-        if (!PyObject_CheckBuffer(object)) return refuse_object(object, name, dtype);
+    if (flags & KEPT && PyObject_CheckBuffer(object) && !is_never_cleared(object)) {
         object = buffer->memory = PyMemoryView_FromObject(object);
         if (!object) return -1;
     }

@@ -78,9 +78,9 @@ static int refuse(PyObject *exception, Custom *self, const char *method, PyObjec
 /* Acquires what is to be copied to `to`, and checks it. Any strides will do; one row may be 1-D. */
 static int accept(Custom *self, const char *method, PyObject *parameter, PyObject *value, const pente_matrix *to,
                   int rank, Py_buffer *view) {
-    *view = (Py_buffer){0};
-    if (!PyObject_CheckBuffer(value)) return refuse(PyExc_TypeError, self, method, parameter, value, view, to, rank);
-    if (PyObject_GetBuffer(value, view, PyBUF_RECORDS_RO) < 0) return view->obj = NULL, -1;
+    int missing = view_get(view, value, method);
+    if (missing > 0) return refuse(PyExc_TypeError, self, method, parameter, value, view, to, rank);
+    if (missing) return -1;
     PyObject *exception = buffer_dtype(view) != to->dtype ? PyExc_TypeError : NULL;
     int fits = view->ndim == 2   ? view->shape[0] == to->rows && view->shape[1] == to->columns
                : view->ndim == 1 ? to->rows == 1 && view->shape[0] == to->columns

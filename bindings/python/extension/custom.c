@@ -216,6 +216,13 @@ static PyObject *custom_compute_backward(PyObject *op, PyObject *args, PyObject 
     return call_function(op, ((Custom *)op)->backward, "backward", args, kwargs);
 }
 
+static PyObject *custom_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    const Custom *self = (Custom *)op;
+    if (!layer_ready(op)) return NULL;
+    return call_python("pente._objects", "reduce_custom", "(OOO)", op, self->forward ? self->forward : Py_None,
+                       self->backward ? self->backward : Py_None);
+}
+
 /* ---- The type --------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef custom_methods[] = {
@@ -228,6 +235,7 @@ static PyMethodDef custom_methods[] = {
      "To be defined: the gradient of x, (rows, in_features), for y = compute_forward(x) and the gradient of y; with "
      "parameters (that, {name: gradient of the parameter}). This one calls the function backward, or raises "
      "NotImplementedError."},
+    {"__reduce__", custom_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -140,6 +140,10 @@ pente_dtype buffer_dtype(const Py_buffer *view);
 /* "float32", or `of_format` and the format. */
 PyObject *buffer_dtype_text(const Py_buffer *view, const char *of_format);
 
+/* A buffer of any layout for reading: the object's own, by DLPack, or by NumPy's array protocol. 1 if it has none, or -1
+ * and an exception, in which the object is `name`. */
+int view_get(Py_buffer *view, PyObject *object, const char *name);
+
 /* What a callback returns when it has raised an exception, which is to come out of the call that led to it. */
 #define RAISED PENTE_USER
 
@@ -155,12 +159,37 @@ static inline int check(pente_status status) {
     return status == PENTE_OK ? 0 : (raise_status(status, NULL, 0), -1);
 }
 
-/* ---- Matrix: matrix.c ------------------------------------------------------------------------------------------- */
+/* ---- Matrix: matrix.c, and dlpack.c for how other libraries share its memory -------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    void *data;
+    PyObject *owner; /* of the data; NULL: it is our own */
+    pente_dtype dtype;
+    int ndim;
+    Py_ssize_t shape[2]; /* a vector's first and only dimension is shape[0] */
+    Py_ssize_t strides[2];
+} Matrix;
+
+static inline Py_ssize_t item_size(pente_dtype dtype) {
+    return dtype == PENTE_FLOAT32 ? sizeof(float) : sizeof(double);
+}
 
 /* A new matrix, not yet filled; its ndim is 2, or 1 for one row that is a vector. */
 PyObject *matrix_new(module_state *state, pente_dtype dtype, int64_t rows, int64_t columns, int ndim);
 
 PyObject *matrix_copy(module_state *state, const pente_matrix *matrix, int ndim);
+
+/* A copy of a Matrix, with memory of its own. */
+PyObject *matrix_duplicate(PyObject *matrix);
+
+/* __dlpack__ and __dlpack_device__. */
+PyObject *matrix_dlpack(PyObject *op, PyObject *args, PyObject *kwargs);
+PyObject *matrix_dlpack_device(PyObject *op, PyObject *ignored);
+
+/* An array of another library, which has __dlpack__, as a buffer to be released like any other. 0, or -1 and an
+ * exception. */
+int dlpack_get(Py_buffer *view, PyObject *object, const char *name);
 
 /* A view of memory that lives as long as `owner`. */
 PyObject *matrix_view(module_state *state, const pente_matrix *matrix, int ndim, PyObject *owner);

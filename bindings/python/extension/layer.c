@@ -233,6 +233,22 @@ done:
     return result;
 }
 
+/* ---- Equality, copies ------------------------------------------------------------------------------------------- */
+
+static PyObject *layer_richcompare(PyObject *op, PyObject *other, int operation) {
+    if (!Py_IS_TYPE(other, Py_TYPE(op)) || (operation != Py_EQ && operation != Py_NE))
+        return Py_NewRef(Py_NotImplemented);
+    if (!layer_ready(op) || !layer_ready(other)) return NULL;
+    PyObject *answer = call_python("pente._objects", "layers_equal", "(OO)", op, other);
+    int equal = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return equal < 0 ? NULL : PyBool_FromLong(equal == (operation == Py_EQ));
+}
+
+static PyObject *layer_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    return layer_ready(op) ? call_python("pente._objects", "reduce_layer", "(O)", op) : NULL;
+}
+
 /* ---- The rest --------------------------------------------------------------------------------------------------- */
 
 static PyObject *layer_zero_grad(PyObject *op, PyObject *Py_UNUSED(ignored)) {
@@ -314,15 +330,18 @@ static PyMethodDef layer_methods[] = {
      "load_parameters($self, path, optimizer=None)\n--\n\n"
      "Sets this layer's parameters, and the optimizer's state if it is given, to those of a file with the same names, "
      "shapes and dtype; all of it or, on an error, nothing."},
+    {"__reduce__", layer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot layer_slots[] = {
     {Py_tp_doc, "The base of all layers: a function with an explicit derivative, its parameters and their gradients. "
-                "layer(x) is layer.forward(x)."},
+                "layer(x) is layer.forward(x). Two are equal if they are built alike and all bits of their parameters "
+                "are equal. Pickles and deep copies have the parameters, and gradients of 0."},
     {Py_tp_new, layer_new},
     LAYER_LIFE,
     {Py_tp_call, layer_call},
+    {Py_tp_richcompare, layer_richcompare},
     {Py_tp_methods, layer_methods},
     {Py_tp_getset, layer_getset},
     {0, NULL},

@@ -195,6 +195,16 @@ static PyObject *loss_backward(PyObject *op, PyObject *const *args, Py_ssize_t n
     return result;
 }
 
+static PyObject *loss_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    return Py_BuildValue("(O(s))", Py_TYPE(op), reductions[((Loss *)op)->reduction]);
+}
+
+static PyObject *loss_richcompare(PyObject *op, PyObject *other, int operation) {
+    if (!Py_IS_TYPE(other, Py_TYPE(op)) || (operation != Py_EQ && operation != Py_NE))
+        return Py_NewRef(Py_NotImplemented);
+    return PyBool_FromLong((((Loss *)op)->reduction == ((Loss *)other)->reduction) == (operation == Py_EQ));
+}
+
 /* ---- The type --------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef loss_methods[] = {
@@ -202,6 +212,7 @@ static PyMethodDef loss_methods[] = {
      "backward($self, grad_output=None, target_gradient=True)\n--\n\n"
      "The gradient of the last call's prediction, once for each call; target_grad is then that of its target, unless "
      "it is not wanted. grad_output is the upstream gradient: a number, or with reduction 'none' a matrix."},
+    {"__reduce__", loss_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -227,6 +238,7 @@ static PyType_Slot loss_slots[] = {
     {Py_tp_traverse, loss_traverse},
     {Py_tp_clear, loss_clear},
     {Py_tp_repr, loss_repr},
+    {Py_tp_richcompare, loss_richcompare},
     {Py_tp_call, loss_call},
     {Py_tp_methods, loss_methods},
     {Py_tp_members, loss_members},

@@ -4,20 +4,6 @@
 
 #include <string.h>
 
-typedef struct {
-    PyObject_HEAD
-    void *data;
-    PyObject *owner; /* of the data; NULL: it is our own */
-    pente_dtype dtype;
-    int ndim;
-    Py_ssize_t shape[2]; /* a vector's first and only dimension is shape[0] */
-    Py_ssize_t strides[2];
-} Matrix;
-
-static Py_ssize_t item_size(pente_dtype dtype) {
-    return dtype == PENTE_FLOAT32 ? sizeof(float) : sizeof(double);
-}
-
 /* ---- Making them ------------------------------------------------------------------------------------------------ */
 
 PyObject *matrix_view(module_state *state, const pente_matrix *matrix, int ndim, PyObject *owner) {
@@ -51,6 +37,29 @@ PyObject *matrix_copy(module_state *state, const pente_matrix *matrix, int ndim)
     Py_ssize_t item = item_size(matrix->dtype), size = matrix->columns * item;
     for (int64_t i = 0; copy && i < matrix->rows; i++)
         memcpy((char *)((Matrix *)copy)->data + i * size, (char *)matrix->data + i * matrix->row_stride * item, size);
+    return copy;
+}
+
+PyObject *matrix_duplicate(PyObject *op) {
+    const Matrix *self = (Matrix *)op;
+    module_state *state = state_of(op);
+    int is_vector = self->ndim == 1;
+    pente_matrix matrix = {self->data, is_vector ? 1 : self->shape[0], self->shape[self->ndim - 1], 0, self->dtype};
+    matrix.row_stride = is_vector ? matrix.columns : self->strides[0] / item_size(self->dtype);
+    return state ? matrix_copy(state, &matrix, self->ndim) : NULL;
+}
+
+/* Matrix(x): a copy. */
+static PyObject *matrix_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"", NULL};
+    module_state *state = state_of_type(type);
+    PyObject *object;
+    Buffer x;
+    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "O:Matrix", names, &object) ||
+        buffer_get(&x, object, "x", 0, 0) < 0)
+        return NULL;
+    PyObject *copy = matrix_copy(state, &x.matrix, x.view.ndim);
+    buffers_release(&x, 1);
     return copy;
 }
 
@@ -144,6 +153,32 @@ static PyObject *matrix_tolist(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     return list;
 }
 
+/* ---- Equality, copies ------------------------------------------------------------------------------------------- */
+
+static int same_bits(const Matrix *a, const Matrix *b) {
+    if (a->dtype != b->dtype || a->ndim != b->ndim) return 0;
+    for (int i = 0; i < a->ndim; i++)
+        if (a->shape[i] != b->shape[i]) return 0;
+    Py_ssize_t rows = a->ndim == 2 ? a->shape[0] : 1, size = a->shape[a->ndim - 1] * item_size(a->dtype);
+    for (Py_ssize_t i = 0; i < rows; i++)
+        if (memcmp((char *)a->data + i * a->strides[0], (char *)b->data + i * b->strides[0], size) != 0) return 0;
+    return 1;
+}
+
+static PyObject *matrix_richcompare(PyObject *op, PyObject *other, int operation) {
+    if (!Py_IS_TYPE(other, Py_TYPE(op)) || (operation != Py_EQ && operation != Py_NE))
+        return Py_NewRef(Py_NotImplemented);
+    return PyBool_FromLong(same_bits((Matrix *)op, (Matrix *)other) == (operation == Py_EQ));
+}
+
+static PyObject *matrix_reduce(PyObject *op, PyObject *protocol) {
+    return call_python("pente._objects", "reduce_matrix", "(OO)", op, protocol);
+}
+
+static PyObject *matrix_torch_function(PyObject *Py_UNUSED(type), PyObject *args) {
+    return call_python("pente._objects", "torch_function", "O", args);
+}
+
 /* ---- The rest --------------------------------------------------------------------------------------------------- */
 
 static PyObject *matrix_shape(PyObject *op, void *Py_UNUSED(closure)) {
@@ -154,6 +189,24 @@ static PyObject *matrix_shape(PyObject *op, void *Py_UNUSED(closure)) {
 
 static PyObject *matrix_dtype(PyObject *op, void *Py_UNUSED(closure)) {
     return PyUnicode_FromString(dtype_name(((Matrix *)op)->dtype));
+}
+
+/* NumPy's array protocol, version 3. */
+static PyObject *matrix_array_interface(PyObject *op, void *Py_UNUSED(closure)) {
+    Matrix *self = (Matrix *)op;
+    char type[] = {PY_BIG_ENDIAN ? '>' : '<', 'f', '0' + (char)item_size(self->dtype), 0};
+    PyObject *shape = matrix_shape(op, NULL), *strides = NULL, *address = PyLong_FromVoidPtr(self->data);
+    if (self->ndim == 1)
+        strides = Py_BuildValue("(n)", self->strides[0]);
+    else
+        strides = Py_BuildValue("(nn)", self->strides[0], self->strides[1]);
+    if (shape && strides && address)
+        return Py_BuildValue("{sisNsss(NO)sN}", "version", 3, "shape", shape, "typestr", type, "data", address,
+                             Py_False, "strides", strides);
+    Py_XDECREF(address);
+    Py_XDECREF(strides);
+    Py_XDECREF(shape);
+    return NULL;
 }
 
 enum { REPR_LIMIT = 16 }; /* elements; a larger matrix shows its shape alone */
@@ -176,21 +229,36 @@ static PyObject *matrix_repr(PyObject *op) {
 
 static PyMethodDef matrix_methods[] = {
     {"tolist", matrix_tolist, METH_NOARGS, "tolist($self)\n--\n\nThe values as lists of floats."},
+    {"__dlpack__", KEYWORDS(matrix_dlpack),
+     "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+     "Lends the memory to another array library, as torch.from_dlpack(m) and numpy.from_dlpack(m) ask for it."},
+    {"__dlpack_device__", matrix_dlpack_device, METH_NOARGS,
+     "__dlpack_device__($self)\n--\n\nThe CPU, to DLPack."},
+    {"__reduce_ex__", matrix_reduce, METH_O, "__reduce_ex__($self, protocol, /)\n--\n\nFor pickle and copy."},
+    {"__torch_function__", matrix_torch_function, METH_VARARGS | METH_CLASS,
+     "__torch_function__($type, function, types, args=(), kwargs=None, /)\n--\n\n"
+     "Calls one of PyTorch's functions with tensors that share the memory, so that torch's load_state_dict takes "
+     "state_dict()."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef matrix_getset[] = {
     {"shape", matrix_shape, NULL, "(rows, columns), or (length,) of a vector.", NULL},
     {"dtype", matrix_dtype, NULL, "'float32' or 'float64'.", NULL},
+    {"__array_interface__", matrix_array_interface, NULL, "The memory, to NumPy's array protocol.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot matrix_slots[] = {
-    {Py_tp_doc, "A result, or a view of a layer's parameters, which it keeps alive. It has the buffer protocol: \n"
-                "numpy.asarray(m) and memoryview(m) share its memory. m[i, j] reads and writes an element."},
+    {Py_tp_doc, "Matrix(x, /)\n--\n\n"
+                "A result, or a view of a layer's parameters, which it keeps alive; Matrix(x) is a copy of x. Other "
+                "libraries share its memory: memoryview(m), numpy.asarray(m), torch.from_dlpack(m). m[i, j] reads and "
+                "writes an element. Two are equal if shape, dtype and all bits are."},
+    {Py_tp_new, matrix_tp_new},
     {Py_tp_dealloc, matrix_dealloc},
     {Py_tp_traverse, matrix_traverse},
     {Py_tp_repr, matrix_repr},
+    {Py_tp_richcompare, matrix_richcompare},
     {Py_tp_methods, matrix_methods},
     {Py_tp_getset, matrix_getset},
     {Py_mp_length, matrix_length},
@@ -203,6 +271,6 @@ static PyType_Slot matrix_slots[] = {
 PyType_Spec matrix_spec = {
     .name = "pente.Matrix",
     .basicsize = sizeof(Matrix),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = matrix_slots,
 };

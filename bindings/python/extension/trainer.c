@@ -53,6 +53,16 @@ static void trainer_dealloc(PyObject *op) {
     Py_DECREF(type);
 }
 
+static PyObject *trainer_repr(PyObject *op) {
+    Trainer *self = (Trainer *)op;
+    return PyUnicode_FromFormat("Trainer(layer=%R, optimizer=%R, loss=%R)", self->layer, self->optimizer, self->loss);
+}
+
+static PyObject *trainer_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    Trainer *self = (Trainer *)op;
+    return Py_BuildValue("(O(OOO))", Py_TYPE(op), self->layer, self->optimizer, self->loss);
+}
+
 /* ---- Step ------------------------------------------------------------------------------------------------------- */
 
 static const char *const example_names[] = {"x", "y", "sample_weight", NULL};
@@ -211,6 +221,7 @@ static PyMethodDef trainer_methods[] = {
      "parameters; 0 does neither. on_epoch is called with an Epoch after each and stops the run by returning True. "
      "Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what that raises "
      "leaves parameters, gradients and momentum as they were before fit."},
+    {"__reduce__", trainer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -226,6 +237,7 @@ static PyType_Slot trainer_slots[] = {
     {Py_tp_new, trainer_new},
     {Py_tp_dealloc, trainer_dealloc},
     {Py_tp_traverse, trainer_traverse},
+    {Py_tp_repr, trainer_repr},
     {Py_tp_methods, trainer_methods},
     {Py_tp_members, trainer_members},
     {0, NULL},

@@ -7,7 +7,8 @@ squared error and stochastic gradient descent.
 >>> history = trainer.fit(x, y, epochs=100)
 >>> layer.predict(x)
 
-Whatever has the buffer protocol goes in (array.array, memoryview, NumPy arrays), and what comes out has it too.
+Arrays of any library go in, without a copy: whatever has the buffer protocol (array.array, memoryview, NumPy arrays) or
+DLPack (PyTorch's tensors), or can be read by NumPy. What comes out has both.
 """
 
 from ._pente import (

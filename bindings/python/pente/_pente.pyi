@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
-from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, TypeAlias, TypedDict, final, overload
+from typing import Any, ClassVar, Final, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias, TypedDict, final, overload
 
 from typing_extensions import Buffer, Required, Self, Unpack, disjoint_base
 
@@ -12,6 +12,16 @@ GIL_THRESHOLD: Final[int]
 _Dtype: TypeAlias = Literal["float32", "float64"]
 _Reduction: TypeAlias = Literal["mean", "sum", "none", "batch_mean", "output_mean"]
 _Path: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
+
+class _SupportsDLPack(Protocol):
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __dlpack_device__(self) -> Any: ...
+
+class _SupportsArray(Protocol):
+    def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+_Writable: TypeAlias = Buffer | _SupportsDLPack
+_Array: TypeAlias = _Writable | _SupportsArray
 
 class _Options(TypedDict, total=False):
     lr: float
@@ -26,6 +36,7 @@ class _Group(_Options, total=False):
 
 @final
 class Matrix:
+    def __new__(cls, x: _Array, /) -> Self: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
@@ -36,6 +47,28 @@ class Matrix:
     def __setitem__(self, key: Any, value: Any, /) -> None: ...
     def __delitem__(self, key: Any, /) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Any,
+        args: Any = (),
+        kwargs: Mapping[str, Any] | None = None,
+        /,
+    ) -> Any: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
 @disjoint_base
 class Layer:
@@ -49,16 +82,18 @@ class Layer:
     def parameters(self) -> dict[str, Matrix]: ...
     @property
     def gradients(self) -> dict[str, Matrix]: ...
-    def __call__(self, x: Buffer, out: Buffer | None = None) -> Matrix: ...
-    def forward(self, x: Buffer, out: Buffer | None = None) -> Matrix: ...
-    def predict(self, x: Buffer, out: Buffer | None = None) -> Matrix: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def __call__(self, x: _Array, out: _Writable | None = None) -> Matrix: ...
+    def forward(self, x: _Array, out: _Writable | None = None) -> Matrix: ...
+    def predict(self, x: _Array, out: _Writable | None = None) -> Matrix: ...
     def backward(
-        self, grad_output: Buffer, out: Buffer | None = None, input_gradient: bool = True
+        self, grad_output: _Array, out: _Writable | None = None, input_gradient: bool = True
     ) -> Matrix | None: ...
     def zero_grad(self) -> None: ...
     def reset_parameters(self, seed: SupportsIndex | None = None) -> None: ...
     def state_dict(self) -> dict[str, Matrix]: ...
-    def load_state_dict(self, state: Mapping[str, Buffer], /) -> None: ...
+    def load_state_dict(self, state: Mapping[str, _Array], /) -> None: ...
     def save(self, path: _Path, optimizer: SGD | None = None) -> None: ...
     @classmethod
     def load(cls, path: _Path) -> Self: ...
@@ -134,7 +169,7 @@ class Scaler(Layer):
     def mean(self) -> Matrix: ...
     @property
     def scale(self) -> Matrix: ...
-    def fit(self, x: Buffer) -> Self: ...
+    def fit(self, x: _Array) -> Self: ...
 
 @disjoint_base
 class CustomLayer(Layer):
@@ -143,23 +178,25 @@ class CustomLayer(Layer):
         self,
         in_features: SupportsIndex | None = None,
         out_features: SupportsIndex | None = None,
-        forward: Callable[..., Buffer] | None = None,
-        backward: Callable[..., Buffer | tuple[Buffer, dict[str, Any]]] | None = None,
-        parameters: Mapping[str, Buffer] | None = None,
+        forward: Callable[..., _Array] | None = None,
+        backward: Callable[..., _Array | tuple[_Array, dict[str, Any]]] | None = None,
+        parameters: Mapping[str, _Array] | None = None,
         dtype: _Dtype = "float32",
     ) -> None: ...
-    compute_forward: Callable[..., Buffer]  # to be overridden by a method with parameters of its own
-    compute_backward: Callable[..., Buffer | tuple[Buffer, dict[str, Any]]]
+    compute_forward: Callable[..., _Array]  # to be overridden by a method with parameters of its own
+    compute_backward: Callable[..., _Array | tuple[_Array, dict[str, Any]]]
 
 @final
 class MSELoss:
     def __new__(cls, reduction: _Reduction = "mean") -> Self: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
     @property
     def reduction(self) -> _Reduction: ...
     @property
     def target_grad(self) -> Matrix | None: ...
-    def __call__(self, prediction: Buffer, target: Buffer, sample_weight: Buffer | None = None) -> float: ...
-    def backward(self, grad_output: SupportsFloat | Buffer | None = None, target_gradient: bool = True) -> Matrix: ...
+    def __call__(self, prediction: _Array, target: _Array, sample_weight: _Array | None = None) -> float: ...
+    def backward(self, grad_output: SupportsFloat | _Array | None = None, target_gradient: bool = True) -> Matrix: ...
 
 @final
 class SGD:
@@ -192,18 +229,18 @@ class Trainer:
     def optimizer(self) -> SGD: ...
     @property
     def loss(self) -> MSELoss: ...
-    def step(self, x: Buffer, y: Buffer, sample_weight: Buffer | None = None) -> float: ...
+    def step(self, x: _Array, y: _Array, sample_weight: _Array | None = None) -> float: ...
     def fit(
         self,
-        x: Buffer,
-        y: Buffer,
+        x: _Array,
+        y: _Array,
         epochs: SupportsIndex = 1,
         batch_size: SupportsIndex = 32,
         shuffle: bool = True,
         seed: SupportsIndex | None = 0,
         first_epoch: SupportsIndex = 0,
-        sample_weight: Buffer | None = None,
-        validation: tuple[Buffer, Buffer] | None = None,
+        sample_weight: _Array | None = None,
+        validation: tuple[_Array, _Array] | None = None,
         patience: SupportsIndex = 0,
         min_delta: float = 0.0,
         on_epoch: Callable[[Epoch], object] | None = None,
@@ -211,8 +248,8 @@ class Trainer:
 
 def gradcheck(
     layer: Layer | None,
-    x: Buffer,
-    target: Buffer | None = None,
+    x: _Array,
+    target: _Array | None = None,
     loss: MSELoss | None = None,
     *,
     eps: float = 1e-6,

@@ -48,7 +48,7 @@ def test_is_a_sequence_of_the_very_layers():
         assert len(chain) == 3
         assert all(a is b for a, b in zip(chain, layers, strict=True))
         assert chain[0] is chain[-3] is layers[0] and chain[2] is chain[-1] is layers[2]
-        assert layers[1] in chain and pente.Tanh() not in chain
+        assert layers[1] in chain and pente.Sigmoid() not in chain
         for index in (3, -4):
             with pytest.raises(IndexError, match="3 layers"):
                 chain[index]

@@ -1,7 +1,5 @@
 """What a custom layer refuses: to be made of, and from its functions."""
 
-import copy
-import pickle
 
 import pente
 import pytest
@@ -125,13 +123,6 @@ def test_a_second_init_is_refused():
 
     with pytest.raises(RuntimeError, match="Again is made already"):
         Again()
-
-
-def test_it_is_not_copied_by_accident():
-    for layer in (square(), Forgetful(3)):
-        for copier in (pickle.dumps, copy.copy, copy.deepcopy):
-            with pytest.raises(TypeError, match="pickle"):
-                copier(layer)
 
 
 # ---- What comes back -------------------------------------------------------------------------------------------------
