@@ -1,4 +1,5 @@
-"""Checks that each code block of the README stands, line by line, in an example that the tests compile or run."""
+"""Checks that each code block of the README stands, line by line, in an example or test that is compiled or run, and
+each line of what programs print, a block of text, in a test."""
 
 import re
 import sys
@@ -7,9 +8,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = {
-    "c": ["bindings/c/loop.c", "bindings/c/digits.c"],
-    "python": ["bindings/python/examples/loop.py", "bindings/python/examples/digits.py"],
-    "swift": ["bindings/swift/loop/main.swift", "bindings/swift/digits/main.swift"],
+    "c": ["bindings/c/loop.c", "bindings/c/digits.c", "Tests/PenteCTests/test_linear.c"],
+    "python": ["bindings/python/examples/loop.py", "bindings/python/examples/digits.py",
+               "bindings/python/tests/test_linear.py"],
+    "swift": ["bindings/swift/loop/main.swift", "bindings/swift/digits/main.swift",
+              "Tests/PenteTests/LayerTests.swift"],
 }
 
 
@@ -20,8 +23,19 @@ def stands_in(path, block):
     return any(textwrap.dedent("\n".join(window)) == block for window in windows)
 
 
+def check_text(block):
+    tests = [path for paths in EXAMPLES.values() for path in paths if "/test" in path.lower()]
+    known = "".join((ROOT / path).read_text() for path in tests)
+    for line in block.splitlines():
+        if line.removeprefix("ValueError: ") not in known:
+            sys.exit(f"check_readme: no test expects this line:\n{line}")
+
+
 def main():
     blocks = re.findall(r"^```(\w+)\n(.*?)\n```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    for language, block in blocks:
+        if language == "text":
+            check_text(block)
     shown = set()
     for language, block in blocks:
         if language not in EXAMPLES:

@@ -2,6 +2,7 @@
 #include "oracle.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef struct shape {
@@ -297,6 +298,18 @@ static void test_initial_weights(void **state) {
     }
 }
 
+/* As the README shows it. */
+static void test_an_error_as_it_is_seen(void **state) {
+    static float values[32 * 7], results[32];
+    pente_layer *layer;
+    (void)state;
+    assert_int_equal(pente_linear_new(10, 1, NULL, &layer), PENTE_OK);
+    pente_matrix x = pente_float32_matrix(values, 32, 7), y = pente_float32_matrix(results, 32, 1);
+    if (pente_layer_forward(layer, NULL, &x, &y) != PENTE_OK) puts(pente_last_error());
+    assert_string_equal(pente_last_error(), "pente_layer_forward: x is 32×7, but the layer takes 10 columns");
+    pente_layer_free(layer);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_widths),
@@ -309,6 +322,7 @@ int main(void) {
         cmocka_unit_test(test_context),
         cmocka_unit_test(test_parameters),
         cmocka_unit_test(test_initial_weights),
+        cmocka_unit_test(test_an_error_as_it_is_seen),
     };
     return cmocka_run_group_tests_name("linear", tests, NULL, NULL);
 }

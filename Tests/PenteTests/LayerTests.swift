@@ -50,6 +50,20 @@ import Testing
         #expect(abs(Double(layer.parameters[1].gradient[0, 0]) / (Double(rows) * Double(Float(0.1))) - 1) < 1e-6)
     }
 
+    /// As the README shows it.
+    @Test func anErrorAsItIsSeen() throws {
+        let layer = try Linear<Float>(inputs: 10, outputs: 1)
+        var shown = ""
+        func print(_ error: PenteError) { shown = "\(error)" }
+        do {
+            let x = try Matrix<Float>(rows: 32, columns: 7, repeating: 0)
+            _ = try layer.forward(x)
+        } catch {
+            print(error)
+        }
+        #expect(shown == "x is 32×7, but the layer takes 10 columns")
+    }
+
     @Test func matricesAreValues() throws {
         var a = try Matrix<Float>(rows: 2, columns: 2, elements: [1, 2, 3, 4])
         let b = a

@@ -269,3 +269,14 @@ def test_matrix_is_a_buffer():
         del weight[0, 0]
     with pytest.raises(TypeError):
         pente.Matrix()
+
+
+def test_an_error_as_the_readme_shows_it():
+    np = pytest.importorskip("numpy")
+    layer = pente.Linear(10, 1)
+
+    def call():
+        layer(np.zeros((32, 7), np.float32))
+
+    with pytest.raises(ValueError, match="^x is 32×7, but the layer takes 10 columns$"):
+        call()
