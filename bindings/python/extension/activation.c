@@ -66,30 +66,45 @@ static PyGetSetDef leaky_relu_getset[] = {
     }
 
 static PyType_Slot relu_slots[] = {
-    SLOTS("ReLU(dtype='float32')\n--\n\ny = max(x, 0), with the derivative 0 at 0.", activation_new),
+    SLOTS("ReLU(dtype='float32')\n--\n\ny = max(x, 0), with the derivative 0 at 0, element by element, for any number "
+          "of columns.\n\n"
+          ">>> pente.ReLU('float64')(np.array([-1.0, 2.0])).tolist()\n"
+          "[[0.0, 2.0]]", activation_new),
     {0, NULL},
 };
 
 static PyType_Slot leaky_relu_slots[] = {
     SLOTS("LeakyReLU(negative_slope=0.01, dtype='float32')\n--\n\n"
-          "y = x where x > 0, else negative_slope x, which is also the derivative at 0.",
+          "y = x where x > 0, else negative_slope x, with the derivative negative_slope at 0; element by element, for "
+          "any number of columns. A ValueError if negative_slope is not finite.\n\n"
+          ">>> pente.LeakyReLU(0.5, 'float64')(np.array([-1.0, 2.0])).tolist()\n"
+          "[[-0.5, 2.0]]",
           leaky_relu_new),
     {Py_tp_getset, leaky_relu_getset},
     {0, NULL},
 };
 
 static PyType_Slot tanh_slots[] = {
-    SLOTS("Tanh(dtype='float32')\n--\n\ny = tanh x.", activation_new),
+    SLOTS("Tanh(dtype='float32')\n--\n\ny = tanh x, with the derivative 1 - y**2, element by element, for any number "
+          "of columns.\n\n"
+          ">>> pente.Tanh('float64')(np.array([0.0, 100.0])).tolist()\n"
+          "[[0.0, 1.0]]", activation_new),
     {0, NULL},
 };
 
 static PyType_Slot sigmoid_slots[] = {
-    SLOTS("Sigmoid(dtype='float32')\n--\n\ny = 1 / (1 + e**-x).", activation_new),
+    SLOTS("Sigmoid(dtype='float32')\n--\n\ny = 1 / (1 + e**-x), with the derivative y (1 - y), element by element, for "
+          "any number of columns.\n\n"
+          ">>> pente.Sigmoid('float64')(np.array([0.0, 100.0])).tolist()\n"
+          "[[0.5, 1.0]]", activation_new),
     {0, NULL},
 };
 
 static PyType_Slot softplus_slots[] = {
-    SLOTS("Softplus(dtype='float32')\n--\n\ny = log(1 + e**x).", activation_new),
+    SLOTS("Softplus(dtype='float32')\n--\n\ny = log(1 + e**x), with the derivative 1 / (1 + e**-x), element by "
+          "element, for any number of columns.\n\n"
+          ">>> pente.Softplus('float64')(np.array([0.0, 100.0])).tolist()\n"
+          "[[0.6931471805599452, 100.0]]", activation_new),
     {0, NULL},
 };
 

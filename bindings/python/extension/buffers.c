@@ -157,7 +157,8 @@ static int fill_matrix(pente_matrix *matrix, const Py_buffer *view, const char *
     if (columns > 1 && column_step != item) return refuse_layout(view, name, "has rows that are not contiguous");
     if (rows > 1) {
         if (row_step < columns * item) return refuse_layout(view, name, "has rows that overlap or run backwards");
-        if (row_step & (item - 1)) return refuse_layout(view, name, "has rows that are not a whole number of elements apart");
+        if (row_step & (item - 1))
+            return refuse_layout(view, name, "has rows that are not a whole number of elements apart");
         matrix->row_stride = row_step >> (dtype == PENTE_FLOAT32 ? 2 : 3); /* a division is slow */
     }
     if ((uintptr_t)view->buf & (uintptr_t)(item - 1)) return refuse_layout(view, name, "is not aligned for its dtype");

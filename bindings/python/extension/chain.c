@@ -120,7 +120,14 @@ static PyType_Slot chain_slots[] = {
     {Py_tp_doc, "Chain(*layers)\n--\n\n"
                 "Layers one after another, each one's output the next one's input; or one iterable of them. It shares "
                 "their parameters, whose names are torch.nn.Sequential's, as '0.weight'. chain[i] is a layer. A "
-                "ValueError if two widths do not fit, or a layer with parameters is in it twice."},
+                "ValueError if two widths do not fit, or a layer with parameters is in it twice.\n\n"
+                ">>> relu = pente.ReLU()\n"
+                ">>> chain = pente.Chain(pente.Linear(3, 8, seed=0), relu, pente.Linear(8, 8, seed=1), relu,\n"
+                "...                     pente.Linear(8, 1, seed=2))\n"
+                ">>> chain(np.float32([[1, 2, 3]])).shape, len(chain), chain[1] is relu\n"
+                "((1, 1), 5, True)\n"
+                ">>> list(chain.parameters)\n"
+                "['0.weight', '0.bias', '2.weight', '2.bias', '4.weight', '4.bias']"},
     {Py_tp_new, chain_new},
     {Py_tp_dealloc, chain_dealloc},
     {Py_tp_traverse, chain_traverse},

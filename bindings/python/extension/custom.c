@@ -228,13 +228,19 @@ static PyObject *custom_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 static PyMethodDef custom_methods[] = {
     {"compute_forward", KEYWORDS(custom_compute_forward),
      "compute_forward($self, x, /, **parameters)\n--\n\n"
-     "To be defined: y, (rows, out_features), for x, (rows, in_features), as anything with a buffer of the layer's "
-     "dtype. All arguments are copies. This one calls the function forward, or raises NotImplementedError."},
+     "To be defined: y, (rows, out_features), for x, (rows, in_features), as any array of the layer's "
+     "dtype. All arguments are copies. This one calls the function forward, or raises NotImplementedError.\n\n"
+     ">>> layer = pente.CustomLayer(forward=lambda x: np.square(x), dtype='float64')\n"
+     ">>> layer.compute_forward(np.array([[3.0]])).tolist()\n"
+     "[[9.0]]"},
     {"compute_backward", KEYWORDS(custom_compute_backward),
      "compute_backward($self, x, y, grad_output, /, **parameters)\n--\n\n"
      "To be defined: the gradient of x, (rows, in_features), for y = compute_forward(x) and the gradient of y; with "
      "parameters (that, {name: gradient of the parameter}). This one calls the function backward, or raises "
-     "NotImplementedError."},
+     "NotImplementedError.\n\n"
+     ">>> layer = pente.CustomLayer(backward=lambda x, y, grad_output: 2 * x * grad_output, dtype='float64')\n"
+     ">>> layer.compute_backward(np.array([[3.0]]), np.array([[9.0]]), np.array([[1.0]])).tolist()\n"
+     "[[6.0]]"},
     {"__reduce__", custom_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
@@ -248,7 +254,17 @@ static PyType_Slot custom_slots[] = {
      "They get copies, may call Pente on other objects, and must not remember x from one call to the next; what they "
      "raise comes out of the call that led to them. parameters is a dict of initial values, 1-D or 2-D, which are "
      "copied; an optimizer trains them. With in_features and out_features None, x may have any number of columns, and "
-     "as many go out. gradcheck finds mistakes."},
+     "as many go out. gradcheck finds mistakes.\n\n"
+     ">>> class Square(pente.CustomLayer):\n"
+     "...     def compute_forward(self, x):\n"
+     "...         return np.square(x)\n"
+     "...     def compute_backward(self, x, y, grad_output):\n"
+     "...         return 2 * np.asarray(x) * np.asarray(grad_output)\n"
+     ">>> square = Square(dtype='float64')\n"
+     ">>> square.predict(np.array([[1.0, 2.0, 3.0]])).tolist()\n"
+     "[[1.0, 4.0, 9.0]]\n"
+     ">>> bool(pente.gradcheck(square, np.array([[1.0, 2.0, 3.0]])))\n"
+     "True"},
     {Py_tp_new, custom_new},
     {Py_tp_init, custom_init},
     {Py_tp_dealloc, custom_dealloc},

@@ -1,5 +1,5 @@
-/* DLPack, by which array libraries lend each other memory (https://dmlc.github.io/dlpack): a Matrix for others, and their
- * arrays as buffers. Of the CPU's memory alone. */
+/* DLPack, by which array libraries lend each other memory (https://dmlc.github.io/dlpack): a Matrix for others, and
+ * their arrays as buffers. Of the CPU's memory alone. */
 #include "extension.h"
 
 #include <stdlib.h>
@@ -176,7 +176,7 @@ static int refuse_device(PyObject *object, const char *name) {
     return -1;
 }
 
-/* The object's capsule; what it says against that is said of the argument. Producers of before 2023 know of no versions. */
+/* The object's capsule; what it says against that is said of the argument. Producers of before 2023 know no versions. */
 static PyObject *capsule_of(PyObject *object, const char *name) {
     PyObject *method = PyObject_GetAttrString(object, "__dlpack__"), *none = method ? PyTuple_New(0) : NULL;
     PyObject *version = none ? Py_BuildValue("{s(ii)}", "max_version", 1, 0) : NULL;

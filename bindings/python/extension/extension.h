@@ -140,8 +140,8 @@ pente_dtype buffer_dtype(const Py_buffer *view);
 /* "float32", or `of_format` and the format. */
 PyObject *buffer_dtype_text(const Py_buffer *view, const char *of_format);
 
-/* A buffer of any layout for reading: the object's own, by DLPack, or by NumPy's array protocol. 1 if it has none, or -1
- * and an exception, in which the object is `name`. */
+/* A buffer of any layout for reading: the object's own, by DLPack, or by NumPy's array protocol. 1 if it has none, or
+ * -1 and an exception, in which the object is `name`. */
 int view_get(Py_buffer *view, PyObject *object, const char *name);
 
 /* What a callback returns when it has raised an exception, which is to come out of the call that led to it. */
@@ -159,7 +159,7 @@ static inline int check(pente_status status) {
     return status == PENTE_OK ? 0 : (raise_status(status, NULL, 0), -1);
 }
 
-/* ---- Matrix: matrix.c, and dlpack.c for how other libraries share its memory -------------------------------------- */
+/* ---- Matrix: matrix.c, and dlpack.c for how other libraries share its memory ------------------------------------ */
 
 typedef struct {
     PyObject_HEAD
@@ -265,6 +265,7 @@ PyObject *layer_state_dict(PyObject *op, PyObject *ignored);
 PyObject *layer_load_state_dict(PyObject *op, PyObject *mapping);
 PyObject *layer_save(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *layer_load(PyObject *type, PyTypeObject *base, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+extern const char state_dict_doc[], load_state_dict_doc[], save_doc[], load_doc[], load_parameters_doc[];
 PyObject *layer_load_parameters(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
 /* ---- CustomLayer: custom.c, and callbacks.c for what libpente calls ---------------------------------------------- */

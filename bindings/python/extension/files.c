@@ -46,6 +46,13 @@ static int parse_path(Layer *self, const char *function, PyObject *const *args, 
     return path_get(file, values[0]);
 }
 
+const char save_doc[] =
+    "save($self, path, optimizer=None)\n--\n\n"
+    "Writes the layer to a safetensors file, and the optimizer's state if it is given: whole, or not at all. An "
+    "OSError if the system refuses.\n\n"
+    ">>> chain = pente.Chain(pente.Linear(3, 4), pente.Tanh(), pente.Linear(4, 1))\n"
+    ">>> chain.save('model.safetensors')";
+
 PyObject *layer_save(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     Layer *self = layer_ready(op);
     file_path file;
@@ -60,6 +67,17 @@ PyObject *layer_save(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyOb
     path_release(&file);
     return status == PENTE_OK ? Py_NewRef(Py_None) : NULL;
 }
+
+const char load_parameters_doc[] =
+    "load_parameters($self, path, optimizer=None)\n--\n\n"
+    "Sets this layer's parameters, and the optimizer's state if it is given, to those of a file with the same names, "
+    "shapes and dtype; all of it or, on an error, nothing. An OSError if the file cannot be read, a ValueError if what "
+    "it holds does not fit.\n\n"
+    ">>> layer, other = pente.Linear(3, 2, seed=0), pente.Linear(3, 2, seed=1)\n"
+    ">>> other.save('other.safetensors')\n"
+    ">>> layer.load_parameters('other.safetensors')\n"
+    ">>> layer == other\n"
+    "True";
 
 PyObject *layer_load_parameters(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     Layer *self = layer_ready(op);
@@ -86,6 +104,15 @@ static int check_class(PyObject *layer, PyObject *type, PyObject *path) {
     Py_XDECREF(found);
     return -1;
 }
+
+const char load_doc[] =
+    "load($type, path)\n--\n\n"
+    "The layer in a safetensors file, if it is of this class: Layer.load takes any. An OSError if the file cannot be "
+    "read, a ValueError if it holds another class or is damaged. A CustomLayer is in no file: see load_parameters.\n\n"
+    ">>> layer = pente.Linear(3, 2)\n"
+    ">>> layer.save('layer.safetensors')\n"
+    ">>> pente.Linear.load('layer.safetensors') == layer\n"
+    "True";
 
 PyObject *layer_load(PyObject *type, PyTypeObject *base, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     static const char *const names[] = {"path", NULL};

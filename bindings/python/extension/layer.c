@@ -299,37 +299,51 @@ static PyMethodDef layer_methods[] = {
     {"forward", FASTCALL(layer_forward),
      "forward($self, x, out=None)\n--\n\n"
      "The layer of x, (rows, in_features), for training: (rows, out_features), in out if it is given. x is kept, and "
-     "must be left as it is, until backward() or the next forward()."},
+     "must be left as it is, until backward() or the next forward(). A ValueError if a shape does not fit or the "
+     "layout needs a copy, a TypeError if a dtype is not the layer's; so in all that takes arrays.\n\n"
+     ">>> layer = pente.Linear(2, 1, dtype='float64')\n"
+     ">>> layer.load_state_dict({'weight': np.array([[2.0, 3.0]]), 'bias': np.array([1.0])})\n"
+     ">>> layer.forward(np.array([[1.0, 1.0], [0.0, 2.0]])).tolist()\n"
+     "[[6.0], [7.0]]"},
     {"predict", FASTCALL(layer_predict),
      "predict($self, x, out=None)\n--\n\n"
-     "The layer of x for inference: nothing is kept; any number of threads may, but for a CustomLayer."},
+     "The layer of x, (rows, in_features), for inference: (rows, out_features), in out if it is given. Nothing is "
+     "kept; any number of threads may, but for a CustomLayer.\n\n"
+     ">>> y = np.empty((100, 2), np.float32)\n"
+     ">>> pente.Linear(3, 2).predict(np.ones((100, 3), np.float32), out=y) is y\n"
+     "True"},
     {"backward", FASTCALL(layer_backward),
      "backward($self, grad_output, out=None, input_gradient=True)\n--\n\n"
-     "Adds to the parameters' gradients, and returns the gradient of the last forward's x, or None if it is not "
-     "wanted. grad_output is the gradient of any loss with respect to what that forward returned. A RuntimeError "
-     "without a forward before it."},
-    {"zero_grad", layer_zero_grad, METH_NOARGS, "zero_grad($self)\n--\n\nSets the gradients to 0."},
+     "Adds to the parameters' gradients, and returns the gradient of the last forward's x, (rows, in_features), or "
+     "None if it is not wanted. grad_output, (rows, out_features), is the gradient of any loss with respect to what "
+     "that forward returned. A RuntimeError without a forward before it.\n\n"
+     ">>> layer = pente.Linear(2, 1, dtype='float64')\n"
+     ">>> prediction = layer(np.array([[1.0, 2.0], [3.0, 4.0]]))\n"
+     ">>> gradient = layer.backward(np.array([[1.0], [10.0]]))\n"
+     ">>> gradient.shape, layer.weight_grad.tolist(), layer.bias_grad.tolist()\n"
+     "((2, 2), [[31.0, 42.0]], [11.0])"},
+    {"zero_grad", layer_zero_grad, METH_NOARGS,
+     "zero_grad($self)\n--\n\n"
+     "Sets the gradients to 0, to which backward() then adds.\n\n"
+     ">>> layer = pente.Linear(2, 1)\n"
+     ">>> layer.zero_grad()\n"
+     ">>> layer.weight_grad.tolist()\n"
+     "[[0.0, 0.0]]"},
     {"reset_parameters", FASTCALL(layer_reset_parameters),
      "reset_parameters($self, seed=None)\n--\n\n"
      "Draws new initial parameters for all linear layers in it, as torch.manual_seed(seed) and building them anew "
-     "does. The parameters of other layers stay."},
-    {"state_dict", layer_state_dict, METH_NOARGS,
-     "state_dict($self)\n--\n\nCopies of the parameters by name, as 'weight' or, in a chain, '0.weight'."},
-    {"load_state_dict", layer_load_state_dict, METH_O,
-     "load_state_dict($self, state, /)\n--\n\n"
-     "Sets the parameters, all of them or, on an error, none: a ValueError if a name or shape is not the layer's, a "
-     "TypeError if a dtype is not."},
-    {"save", FASTCALL(layer_save),
-     "save($self, path, optimizer=None)\n--\n\n"
-     "Writes the layer to a safetensors file, and the optimizer's state if it is given: whole, or not at all."},
+     "does; seed is a whole number of 64 bits, or None for one of the system's. The parameters of other layers "
+     "stay.\n\n"
+     ">>> chain = pente.Chain(pente.Linear(3, 4), pente.Tanh(), pente.Linear(4, 1))\n"
+     ">>> chain.reset_parameters(seed=0)\n"
+     ">>> chain[0] == pente.Linear(3, 4, seed=0)\n"
+     "True"},
+    {"state_dict", layer_state_dict, METH_NOARGS, state_dict_doc},
+    {"load_state_dict", layer_load_state_dict, METH_O, load_state_dict_doc},
+    {"save", FASTCALL(layer_save), save_doc},
     {"load", (PyCFunction)(void (*)(void))layer_load, METH_METHOD | METH_FASTCALL | METH_KEYWORDS | METH_CLASS,
-     "load($type, path)\n--\n\n"
-     "The layer in a safetensors file, if it is of this class: Layer.load takes any. A ValueError if it is not, or if "
-     "the file is damaged. A CustomLayer is in no file: see load_parameters."},
-    {"load_parameters", FASTCALL(layer_load_parameters),
-     "load_parameters($self, path, optimizer=None)\n--\n\n"
-     "Sets this layer's parameters, and the optimizer's state if it is given, to those of a file with the same names, "
-     "shapes and dtype; all of it or, on an error, nothing."},
+     load_doc},
+    {"load_parameters", FASTCALL(layer_load_parameters), load_parameters_doc},
     {"__reduce__", layer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
@@ -337,7 +351,12 @@ static PyMethodDef layer_methods[] = {
 static PyType_Slot layer_slots[] = {
     {Py_tp_doc, "The base of all layers: a function with an explicit derivative, its parameters and their gradients. "
                 "layer(x) is layer.forward(x). Two are equal if they are built alike and all bits of their parameters "
-                "are equal. Pickles and deep copies have the parameters, and gradients of 0."},
+                "are equal. Pickles and deep copies have the parameters, and gradients of 0. Different layers may be "
+                "used by different threads at once; a call that would change a layer in use elsewhere is a "
+                "RuntimeError.\n\n"
+                ">>> layer = pente.Linear(3, 2, seed=0)\n"
+                ">>> isinstance(layer, pente.Layer), list(layer.parameters), layer == pente.Linear(3, 2, seed=0)\n"
+                "(True, ['weight', 'bias'], True)"},
     {Py_tp_new, layer_new},
     LAYER_LIFE,
     {Py_tp_call, layer_call},

@@ -48,7 +48,15 @@ static PyGetSetDef linear_getset[] = {
 
 static PyType_Slot linear_slots[] = {
     {Py_tp_doc, "Linear(in_features, out_features, bias=True, dtype='float32', seed=None)\n--\n\n"
-                "A linear layer, y = x W + b. Initial weights are torch.nn.Linear's for the same seed."},
+                "A linear layer, y = x W + b: x is (rows, in_features), y is (rows, out_features), and weight, "
+                "(out_features, in_features), is W transposed. With the gradient G of y, that of x is G W', weight's "
+                "is (x' G)', bias's the sum of G's rows. Initial parameters are torch.nn.Linear's for the same seed, "
+                "bit for bit; seed None asks the system for one. A ValueError if a size is below 1.\n\n"
+                ">>> layer = pente.Linear(3, 2, seed=0)\n"
+                ">>> layer\n"
+                "Linear(in_features=3, out_features=2, bias=True, dtype='float32')\n"
+                ">>> layer(np.float32([[1, 2, 3], [4, 5, 6]])).shape\n"
+                "(2, 2)"},
     {Py_tp_new, linear_new},
     LAYER_LIFE,
     {Py_tp_repr, linear_repr},

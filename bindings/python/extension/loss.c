@@ -211,7 +211,13 @@ static PyMethodDef loss_methods[] = {
     {"backward", FASTCALL(loss_backward),
      "backward($self, grad_output=None, target_gradient=True)\n--\n\n"
      "The gradient of the last call's prediction, once for each call; target_grad is then that of its target, unless "
-     "it is not wanted. grad_output is the upstream gradient: a number, or with reduction 'none' a matrix."},
+     "it is not wanted. With N the divisor it is 2/N (prediction - target) grad_output; grad_output is the upstream "
+     "gradient: a number, or with reduction 'none' a matrix; 1 if it is not given. A RuntimeError without a call "
+     "before it.\n\n"
+     ">>> mse = pente.MSELoss()\n"
+     ">>> loss = mse(np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]]))\n"
+     ">>> mse.backward().tolist(), mse.target_grad.tolist()\n"
+     "([[1.0, -2.0]], [[-1.0, 2.0]])"},
     {"__reduce__", loss_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
@@ -231,8 +237,15 @@ static PyType_Slot loss_slots[] = {
     {Py_tp_doc, "MSELoss(reduction='mean')\n--\n\n"
                 "Mean squared error, called as loss(prediction, target, sample_weight=None). The squares are summed "
                 "and divided by their number ('mean'), by nothing ('sum'), by the rows ('batch_mean') or by the "
-                "columns ('output_mean'); 'none' gives the squares. The arguments are kept, and must be left as they "
-                "are, until backward() or the next call."},
+                "columns ('output_mean'); 'none' gives the squares. sample_weight, one a row, multiplies the row's "
+                "squares, and a mean's divisor counts their sum in place of the rows. Prediction and target are (rows, "
+                "columns), both alike. The arguments are kept, and must be left as they are, until backward() or the "
+                "next call.\n\n"
+                ">>> prediction, target = np.array([[1.0], [2.0]]), np.array([[0.0], [4.0]])\n"
+                ">>> pente.MSELoss()(prediction, target), pente.MSELoss('sum')(prediction, target)\n"
+                "(2.5, 5.0)\n"
+                ">>> pente.MSELoss()(prediction, target, sample_weight=np.array([3.0, 1.0]))\n"
+                "1.75"},
     {Py_tp_new, loss_new},
     {Py_tp_dealloc, loss_dealloc},
     {Py_tp_traverse, loss_traverse},

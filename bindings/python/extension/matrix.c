@@ -228,7 +228,11 @@ static PyObject *matrix_repr(PyObject *op) {
 }
 
 static PyMethodDef matrix_methods[] = {
-    {"tolist", matrix_tolist, METH_NOARGS, "tolist($self)\n--\n\nThe values as lists of floats."},
+    {"tolist", matrix_tolist, METH_NOARGS, 
+     "tolist($self)\n--\n\n"
+     "The values as a list of floats, or of rows.\n\n"
+     ">>> pente.Matrix(np.array([[1.0, 2.0]])).tolist()\n"
+     "[[1.0, 2.0]]"},
     {"__dlpack__", KEYWORDS(matrix_dlpack),
      "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
      "Lends the memory to another array library, as torch.from_dlpack(m) and numpy.from_dlpack(m) ask for it."},
@@ -253,7 +257,13 @@ static PyType_Slot matrix_slots[] = {
     {Py_tp_doc, "Matrix(x, /)\n--\n\n"
                 "A result, or a view of a layer's parameters, which it keeps alive; Matrix(x) is a copy of x. Other "
                 "libraries share its memory: memoryview(m), numpy.asarray(m), torch.from_dlpack(m). m[i, j] reads and "
-                "writes an element. Two are equal if shape, dtype and all bits are."},
+                "writes an element. Two are equal if shape, dtype and all bits are.\n\n"
+                ">>> layer = pente.Linear(2, 1, dtype='float64')\n"
+                ">>> np.asarray(layer.weight)[:] = [[1, 2]]\n"
+                ">>> layer.weight\n"
+                "Matrix([[1.0, 2.0]], shape=(1, 2), dtype='float64')\n"
+                ">>> layer.weight[0, 1], layer.weight == pente.Matrix(np.array([[1.0, 2.0]]))\n"
+                "(2.0, True)"},
     {Py_tp_new, matrix_tp_new},
     {Py_tp_dealloc, matrix_dealloc},
     {Py_tp_traverse, matrix_traverse},

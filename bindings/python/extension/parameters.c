@@ -70,6 +70,13 @@ PyObject *layer_gradients(PyObject *op, void *Py_UNUSED(closure)) {
     return dict_of(op, gradient_of);
 }
 
+const char state_dict_doc[] =
+    "state_dict($self)\n--\n\n"
+    "Copies of the parameters by name, as 'weight' or, in a chain, '0.weight': torch's names and shapes, and torch's "
+    "load_state_dict takes it.\n\n"
+    ">>> {name: value.shape for name, value in pente.Linear(3, 2).state_dict().items()}\n"
+    "{'weight': (2, 3), 'bias': (2,)}";
+
 PyObject *layer_state_dict(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     return dict_of(op, copy_of);
 }
@@ -157,6 +164,15 @@ static int replace(Layer *self, PyObject *state, replacement *replacements, int6
     }
     return 0;
 }
+
+const char load_state_dict_doc[] =
+    "load_state_dict($self, state, /)\n--\n\n"
+    "Sets the parameters from a mapping of names to arrays, such as torch's state_dict(), all of them or, on an error, "
+    "none: a ValueError if a name or shape is not the layer's, a TypeError if a dtype is not.\n\n"
+    ">>> layer, other = pente.Linear(3, 2, seed=0), pente.Linear(3, 2, seed=1)\n"
+    ">>> layer.load_state_dict(other.state_dict())\n"
+    ">>> layer == other\n"
+    "True";
 
 PyObject *layer_load_state_dict(PyObject *op, PyObject *mapping) {
     Layer *self = layer_ready(op);

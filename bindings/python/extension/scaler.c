@@ -48,14 +48,20 @@ static PyMethodDef scaler_methods[] = {
     {"fit", FASTCALL(scaler_fit),
      "fit($self, x)\n--\n\n"
      "Sets mean and scale to the means and standard deviations of the columns of x, (rows, features), and returns the "
-     "scaler. The scale of a constant column is 1. A ValueError if x has a number that is not finite."},
+     "scaler. The scale of a constant column is 1. A ValueError if x has a number that is not finite.\n\n"
+     ">>> scaler = pente.Scaler(2, 'float64').fit(np.array([[0.0, 7.0], [4.0, 7.0]]))\n"
+     ">>> scaler.mean.tolist(), scaler.scale.tolist()\n"
+     "([2.0, 7.0], [2.0, 1.0])"},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot scaler_slots[] = {
     {Py_tp_doc, "Scaler(features, dtype='float32')\n--\n\n"
                 "y = (x - mean) / scale, column by column; mean is 0 and scale is 1 until fit sets them. No optimizer "
-                "changes them."},
+                "changes them. As the first layer of a chain it lets unscaled features in.\n\n"
+                ">>> x = np.array([[0.0, 1000.0], [4.0, 3000.0]])\n"
+                ">>> pente.Scaler(2, 'float64').fit(x).predict(x).tolist()\n"
+                "[[-1.0, -1.0], [1.0, 1.0]]"},
     {Py_tp_new, scaler_new},
     LAYER_LIFE,
     {Py_tp_repr, scaler_repr},

@@ -5,9 +5,16 @@ const char set_num_threads_doc[] =
     "set_num_threads($module, count, /)\n--\n\n"
     "Lets a call use that many threads, the calling one among them: from 1 to 256, and 1 until you say otherwise. The "
     "numbers are the same for any count, to the bit. Training steps, fits and predictions of many rows use them, but "
-    "for chains with layers of your own, one call at a time; callbacks run on the calling thread alone.";
+    "for chains with layers of your own, one call at a time; callbacks run on the calling thread alone. A "
+    "ValueError if it is another number.\n\n"
+    ">>> pente.set_num_threads(2)\n"
+    ">>> pente.get_num_threads()\n"
+    "2\n"
+    ">>> pente.set_num_threads(1)";
 
-const char get_num_threads_doc[] = "get_num_threads($module, /)\n--\n\nHow many threads a call may use.";
+const char get_num_threads_doc[] = "get_num_threads($module, /)\n--\n\nHow many threads a call may use.\n\n"
+    ">>> pente.get_num_threads()\n"
+    "1";
 
 PyObject *set_num_threads(PyObject *module, PyObject *object) {
     int64_t count = 0;
