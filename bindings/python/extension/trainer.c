@@ -88,6 +88,12 @@ static PyObject *trainer_step(PyObject *op, PyObject *const *args, Py_ssize_t na
 /* ---- Fit -------------------------------------------------------------------------------------------------------- */
 
 /* libpente calls back on the thread that called it; an exception there stays set until fit is back. */
+typedef struct {
+    const pente_sgd *sgd;
+    PyObject *on_epoch;     /* or NULL */
+    double *learning_rates; /* one an epoch */
+    int64_t epochs;         /* done */
+} Run;
 
 /* Ctrl-C, and whatever else a signal's handler raises. */
 static int32_t should_stop(void *Py_UNUSED(user_data)) {
@@ -97,9 +103,17 @@ static int32_t should_stop(void *Py_UNUSED(user_data)) {
     return stop;
 }
 
-static int call_on_epoch(PyObject *on_epoch, const pente_epoch *epoch) {
-    PyObject *report = call_python("pente._reports", "Epoch", "(LLdd)", (long long)epoch->epoch,
-                                   (long long)epoch->epochs, epoch->training_loss, epoch->validation_loss);
+/* The learning rate that the epoch was trained with: what is called after it may change it. */
+static double note_learning_rate(Run *run) {
+    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+    pente_status status = pente_sgd_get_options(run->sgd, 0, &options);
+    return run->learning_rates[run->epochs++] = status == PENTE_OK ? options.lr : Py_NAN;
+}
+
+static int call_on_epoch(PyObject *on_epoch, const pente_epoch *epoch, double learning_rate) {
+    PyObject *report =
+        call_python("pente._reports", "Epoch", "(LLddd)", (long long)epoch->epoch, (long long)epoch->epochs,
+                    epoch->training_loss, epoch->validation_loss, learning_rate);
     PyObject *answer = report ? PyObject_CallFunctionObjArgs(on_epoch, report, NULL) : NULL;
     int stop = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
@@ -108,8 +122,11 @@ static int call_on_epoch(PyObject *on_epoch, const pente_epoch *epoch) {
 }
 
 static int32_t on_epoch(const pente_epoch *epoch, void *user_data) {
+    Run *run = user_data;
+    double learning_rate = note_learning_rate(run);
+    if (!run->on_epoch) return 0;
     int released = regain_gil();
-    int stop = call_on_epoch(user_data, epoch) != 0;
+    int stop = call_on_epoch(run->on_epoch, epoch, learning_rate) != 0;
     if (released) release_gil(LONG_WORK);
     return stop;
 }
@@ -124,18 +141,21 @@ static PyObject *list_of(const double *values, int64_t count) {
     return list;
 }
 
-static PyObject *history_of(const pente_fit_options *options, const pente_fit_report *report) {
+static PyObject *history_of(const pente_fit_options *options, const pente_fit_report *report,
+                            const double *learning_rates) {
     const char *reason = report->stop_reason == PENTE_STOP_EARLY      ? "early"
                          : report->stop_reason == PENTE_STOP_CALLBACK ? "callback"
                                                                       : "epochs"; /* a request is an exception here */
     PyObject *training = list_of(options->training_losses, report->epochs);
     PyObject *validation = list_of(options->validation_losses, options->validation_x ? report->epochs : 0);
-    PyObject *history = training && validation
-                            ? call_python("pente._reports", "History", "(OOLLs)", training, validation,
+    PyObject *rates = list_of(learning_rates, report->epochs);
+    PyObject *history = training && validation && rates
+                            ? call_python("pente._reports", "History", "(OOOLLs)", training, validation, rates,
                                           (long long)report->epochs, (long long)report->best_epoch, reason)
                             : NULL;
     Py_XDECREF(training);
     Py_XDECREF(validation);
+    Py_XDECREF(rates);
     return history;
 }
 
@@ -143,40 +163,54 @@ static PyObject *history_of(const pente_fit_options *options, const pente_fit_re
 static PyObject *run_fit(Trainer *self, const Buffer examples[3], pente_fit_options *options, PyObject *callback) {
     pente_fit_report report = PENTE_FIT_REPORT_INIT;
     size_t epochs = options->epochs > 0 ? options->epochs : 0;
-    double *losses = epochs <= PY_SSIZE_T_MAX / (2 * sizeof *losses) ? PyMem_Calloc(epochs, 2 * sizeof *losses) : NULL;
+    double *losses = epochs <= PY_SSIZE_T_MAX / (3 * sizeof *losses) ? PyMem_Calloc(epochs, 3 * sizeof *losses) : NULL;
     if (!losses)
         return PyErr_Format(PyExc_MemoryError, "epochs is %lld, for whose losses there is no memory",
                             (long long)options->epochs);
     options->training_losses = losses;
     options->validation_losses = losses + epochs;
-    options->on_epoch = callback ? on_epoch : NULL;
+    Run run = {((SGD *)self->optimizer)->sgd, callback, losses + 2 * epochs, 0};
+    options->on_epoch = on_epoch;
     options->should_stop = should_stop;
-    options->user_data = callback;
+    options->user_data = &run;
     release_gil(LONG_WORK);
     pente_status status =
         pente_trainer_fit(self->trainer, &examples[0].matrix, &examples[1].matrix, options, &report);
     regain_gil();
     PyObject *history = PyErr_Occurred()     ? NULL
                         : status != PENTE_OK ? raise_status(status, examples, 3)
-                                             : history_of(options, &report);
+                                             : history_of(options, &report, run.learning_rates);
     PyMem_Free(losses);
+    return history;
+}
+
+/* A fit that does more between epochs than call on_epoch is one with an on_epoch that does, composed in Python. */
+static PyObject *fit_with_more(PyObject *trainer, char **names, PyObject *args, PyObject *kwargs,
+                               const pente_fit_options *options) {
+    PyObject *named = kwargs ? PyDict_Copy(kwargs) : PyDict_New();
+    for (Py_ssize_t i = 0; named && i < PyTuple_Size(args); i++)
+        if (PyDict_SetItemString(named, names[i], PyTuple_GetItem(args, i)) < 0) Py_CLEAR(named);
+    PyObject *history = named ? call_python("pente._fit", "fit", "(OLLO)", trainer, (long long)options->first_epoch,
+                                            (long long)options->epochs, named)
+                              : NULL;
+    Py_XDECREF(named);
     return history;
 }
 
 static PyObject *trainer_fit(PyObject *op, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"x", "y", "epochs", "batch_size", "shuffle", "seed", "first_epoch", "sample_weight",
-                            "validation", "patience", "min_delta", "on_epoch", NULL};
+                            "validation", "patience", "min_delta", "on_epoch", "lr_scheduler", "progress", NULL};
     static const char *const validation_names[] = {"validation's x", "validation's y", NULL};
     Trainer *self = (Trainer *)op;
     pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
     pente_dtype dtype = ((Layer *)self->layer)->info.dtype;
-    int shuffle = options.shuffle;
+    int shuffle = options.shuffle, progress = 0;
     PyObject *objects[3] = {NULL}, *validation_objects[3] = {NULL};
     PyObject *epochs = NULL, *batch_size = NULL, *seed = NULL, *first_epoch = NULL, *patience = NULL, *min_delta = NULL;
-    PyObject *validation = Py_None, *callback = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOpOOOOOOO:fit", names, &objects[0], &objects[1], &epochs,
+    PyObject *validation = Py_None, *callback = Py_None, *lr_scheduler = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOpOOOOOOOOp:fit", names, &objects[0], &objects[1], &epochs,
                                      &batch_size, &shuffle, &seed, &first_epoch, &objects[2], &validation, &patience,
-                                     &min_delta, &callback) ||
+                                     &min_delta, &callback, &lr_scheduler, &progress) ||
         integer_from(epochs, "epochs", &options.epochs) < 0 ||
         integer_from(batch_size, "batch_size", &options.batch_size) < 0 ||
         integer_from(first_epoch, "first_epoch", &options.first_epoch) < 0 ||
@@ -190,6 +224,7 @@ static PyObject *trainer_fit(PyObject *op, PyObject *args, PyObject *kwargs) {
         return PyErr_Format(PyExc_TypeError, "validation must be a tuple (x, y) or None");
     if (callback != Py_None && !PyCallable_Check(callback))
         return PyErr_Format(PyExc_TypeError, "on_epoch must be callable or None, not %R", callback);
+    if (lr_scheduler != Py_None || progress) return fit_with_more(op, names, args, kwargs, &options);
     Buffer examples[3] = {0}, held_out[3] = {0};
     PyObject *history = NULL;
     if (buffers_get(examples, objects, example_names, dtype, 0) == 0 &&
@@ -214,11 +249,14 @@ static PyMethodDef trainer_methods[] = {
      "if it is not finite, that is a FloatingPointError and nothing has changed."},
     {"fit", KEYWORDS(trainer_fit),
      "fit($self, x, y, epochs=1, batch_size=32, shuffle=True, seed=0, first_epoch=0, sample_weight=None, "
-     "validation=None, patience=0, min_delta=0.0, on_epoch=None)\n--\n\n"
+     "validation=None, patience=0, min_delta=0.0, on_epoch=None, lr_scheduler=None, progress=False)\n--\n\n"
      "Trains for some epochs of mini-batches and returns the History. first_epoch is how many epochs an earlier run "
      "has done, whose numbers and shuffles this one goes on with. validation is a pair (x, y). patience stops "
      "after so many epochs whose validation loss is not lower by more than min_delta, and gives back the best "
      "parameters; 0 does neither. on_epoch is called with an Epoch after each and stops the run by returning True. "
+     "Then lr_scheduler, one of pente.lr_scheduler over this trainer's optimizer, makes its step: a ReduceLROnPlateau "
+     "with the validation loss, or without a validation set the training loss. progress=True shows a bar on stderr, "
+     "by tqdm. "
      "Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what that raises "
      "leaves parameters, gradients and momentum as they were before fit."},
     {"__reduce__", trainer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},

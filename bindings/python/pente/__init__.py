@@ -34,6 +34,7 @@ from ._pente import (
 
 TYPE_CHECKING = False  # typing's, which takes longer to import than all of this
 if TYPE_CHECKING:
+    from . import lr_scheduler
     from ._reports import Epoch, GradcheckReport, History
 
 __all__ = [
@@ -57,12 +58,17 @@ __all__ = [
     "__version__",
     "get_num_threads",
     "gradcheck",
+    "lr_scheduler",
     "set_num_threads",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """What fit and gradcheck return, once it is asked for: dataclasses take longer to import than all the rest."""
+    """lr_scheduler, and what fit and gradcheck return, once asked for: both take longer to import than all the rest."""
+    if name == "lr_scheduler":
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in ("Epoch", "GradcheckReport", "History"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import _reports

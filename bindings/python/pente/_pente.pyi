@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, SupportsFloat, Suppo
 from typing_extensions import Buffer, Required, Self, Unpack, disjoint_base
 
 from ._reports import Epoch, GradcheckReport, History
+from .lr_scheduler import LRScheduler
 
 __version__: Final[str]
 GIL_THRESHOLD: Final[int]
@@ -244,6 +245,8 @@ class Trainer:
         patience: SupportsIndex = 0,
         min_delta: float = 0.0,
         on_epoch: Callable[[Epoch], object] | None = None,
+        lr_scheduler: LRScheduler | None = None,
+        progress: bool = False,
     ) -> History: ...
 
 def gradcheck(

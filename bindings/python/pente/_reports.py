@@ -12,6 +12,7 @@ class Epoch:
     epochs: int  # the last one's number, if all that were asked for are done
     training_loss: float
     validation_loss: float  # NaN without a validation set
+    learning_rate: float  # of the optimizer's group 0, that the epoch was trained with
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class History:
 
     training_losses: list[float]  # of the batches as they were met
     validation_losses: list[float]  # after each epoch; empty without a validation set
+    learning_rates: list[float]  # of the optimizer's group 0, that each epoch was trained with
     epochs: int  # done in this run
     best_epoch: int  # of this run that of the lowest validation loss, from 1; 0 without a validation set
     stop_reason: Literal["epochs", "early", "callback"]  # all done; patience ran out; on_epoch said so

@@ -1,0 +1,440 @@
+"""Learning rate schedules: torch.optim.lr_scheduler's names, arguments and numbers, over all groups of a pente.SGD.
+
+>>> optimizer = pente.SGD(layer, lr=0.1)
+>>> warm_up = pente.lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=5)
+>>> annealing = pente.lr_scheduler.CosineAnnealingLR(optimizer, T_max=95)
+>>> scheduler = pente.lr_scheduler.SequentialLR(optimizer, [warm_up, annealing], milestones=[5])
+>>> pente.Trainer(layer, optimizer, pente.MSELoss()).fit(x, y, epochs=100, lr_scheduler=scheduler)
+
+Trainer.fit makes the steps, one after each epoch; a loop of your own calls step(). What differs from PyTorch: a
+scheduler starts from the learning rates that its optimizer has when it is made (PyTorch remembers those from before its
+first scheduler); a state is without the constructor's arguments, but with the learning rates, so that load_state_dict
+is all it takes to go on; and arguments out of range are refused.
+
+A scheduler and its optimizer are for one thread at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, SupportsFloat, SupportsIndex
+
+from ._pente import SGD
+
+__all__ = [
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "InverseScalingLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]
+
+
+# ---- Arguments -------------------------------------------------------------------------------------------------------
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}; it must be at least {least}")
+    return number
+
+
+def _wholes(name: str, value: Any, least: int) -> list[int]:
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of whole numbers, not {value!r}")
+    return [_whole(f"{name}[{i}]", number, least) for i, number in enumerate(value)]
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, (SupportsFloat, SupportsIndex)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    return float(value)
+
+
+def _not_negative(name: str, value: Any) -> float:
+    number = _number(name, value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} is {number}; it must be finite and not negative")
+    return number
+
+
+def _factor(name: str, value: Any) -> float:
+    number = _number(name, value)
+    if not 0 < number <= 1:
+        raise ValueError(f"{name} is {number}; it must be above 0 and at most 1")
+    return number
+
+
+def _one_of(name: str, value: Any, choices: tuple[str, str]) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} must be {choices[0]!r} or {choices[1]!r}, not {value!r}")
+    return value
+
+
+def _for_groups(name: str, value: Any, optimizer: SGD) -> list[Any]:
+    """One for each group, from a list of so many or from one for all of them."""
+    count = len(_require_sgd(optimizer).groups)
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * count
+    if len(values) != count:
+        raise ValueError(f"{name} is a list of {len(values)}, but optimizer has {count} groups")
+    return values
+
+
+def _require_sgd(optimizer: Any) -> SGD:
+    if not isinstance(optimizer, SGD):
+        raise TypeError(f"optimizer must be an SGD, not {optimizer!r}")
+    return optimizer
+
+
+def _like(name: str, value: Any, pattern: Any) -> Any:
+    """A copy of a state that is loaded, if it has the parts, types and lengths of one that is there."""
+    if isinstance(pattern, dict):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{name} must be a dict, not {value!r}")
+        if value.keys() != pattern.keys():
+            raise ValueError(f"{name} has {list(value)}, but must have {list(pattern)}")
+        return {key: _like(f"{name}[{key!r}]", value[key], part) for key, part in pattern.items()}
+    if isinstance(pattern, list):
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"{name} must be a list, not {value!r}")
+        if len(value) != len(pattern):
+            raise ValueError(f"{name} is a list of {len(value)}, but must be of {len(pattern)}")
+        return [_like(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(value, pattern))]
+    return _whole(name, value, 0) if isinstance(pattern, int) else _number(name, value)
+
+
+# ---- The base --------------------------------------------------------------------------------------------------------
+
+_made = itertools.count()
+
+
+class LRScheduler:
+    """What all schedulers have. For a schedule of your own there is LambdaLR."""
+
+    optimizer: SGD
+    base_lrs: list[float]  # of the groups, when it was made
+    last_epoch: int  # how many steps it has made
+
+    def __init__(self, optimizer: SGD) -> None:
+        self.optimizer = _require_sgd(optimizer)
+        self._made = next(_made)
+        self._start(self.get_last_lr())
+
+    def get_last_lr(self) -> list[float]:
+        """The groups' learning rates, as they are now."""
+        return [group["lr"] for group in self.optimizer.groups]
+
+    def step(self) -> None:
+        """Sets the learning rates for the next epoch."""
+        self._set(self._lrs(self.last_epoch + 1, self._current(), self.base_lrs))
+        self.last_epoch += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is, and the groups' learning rates, in numbers, lists and dicts (json takes it); no arguments."""
+        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs), "lrs": self.get_last_lr()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Goes on from there: also the optimizer gets its learning rates. For a scheduler of the same class and
+        arguments, over as many groups."""
+        self._current()
+        self._load(_like("state_dict", state_dict, self.state_dict()))
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self._set(state.pop("lrs"))
+        vars(self).update(state)
+
+    def _start(self, base_lrs: list[float]) -> None:
+        self._set(self._lrs(0, base_lrs, base_lrs))
+        self.base_lrs = list(base_lrs)
+        self.last_epoch = 0
+
+    def _restart(self, base_lrs: list[float]) -> None:
+        """When SequentialLR comes to it."""
+        self._start(base_lrs)
+
+    def _lrs(self, epoch: int, lrs: list[float], base_lrs: list[float]) -> list[float]:
+        """The learning rates of an epoch, from those of the one before; epoch 0, from the base."""
+        return [self._lr(epoch, *rates) for rates in zip(lrs, base_lrs)]
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        """The same for one group, where all are alike. In PyTorch's order of operations, to the same bits."""
+        raise NotImplementedError(f"{type(self).__name__} has no schedule")
+
+    def _current(self) -> list[float]:
+        lrs = self.get_last_lr()
+        if len(lrs) != len(self.base_lrs):
+            raise ValueError(
+                f"optimizer has {len(lrs)} groups, but had {len(self.base_lrs)} when the scheduler was made"
+            )
+        return lrs
+
+    def _set(self, lrs: list[float]) -> None:
+        for lr in lrs:
+            if not lr >= 0:
+                raise ValueError(f"{self!r} comes to a learning rate of {lr}; it must not be negative")
+        for group, lr in enumerate(lrs):
+            self.optimizer.set_options(group, lr=lr)
+
+    def __repr__(self) -> str:
+        shown = (f"{key}={value!r}" for key, value in vars(self).items() if key != "optimizer" and key[0] != "_")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+# ---- By the epoch ----------------------------------------------------------------------------------------------------
+
+
+class LambdaLR(LRScheduler):
+    """base_lr · lr_lambda(epoch), with epochs from 0; a function for all groups, or a list of one for each.
+
+    The functions are no part of the state.
+    """
+
+    def __init__(
+        self, optimizer: SGD, lr_lambda: Callable[[int], float] | Iterable[Callable[[int], float]]
+    ) -> None:
+        self.lr_lambdas: list[Callable[[int], float]] = _for_groups("lr_lambda", lr_lambda, optimizer)
+        for function in self.lr_lambdas:
+            if not callable(function):
+                raise TypeError(f"lr_lambda must be callable or a list of callables, not {lr_lambda!r}")
+        super().__init__(optimizer)
+
+    def _lrs(self, epoch: int, lrs: list[float], base_lrs: list[float]) -> list[float]:
+        return [base_lr * function(epoch) for base_lr, function in zip(base_lrs, self.lr_lambdas)]
+
+
+class ConstantLR(LRScheduler):
+    """factor · base_lr for total_iters epochs, then base_lr."""
+
+    def __init__(self, optimizer: SGD, factor: float = 1 / 3, total_iters: int = 5) -> None:
+        self.factor = _factor("factor", factor)
+        self.total_iters = _whole("total_iters", total_iters, 1)
+        super().__init__(optimizer)
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        if epoch == 0:
+            return lr * self.factor
+        return lr * (1.0 / self.factor) if epoch == self.total_iters else lr
+
+
+class LinearLR(LRScheduler):
+    """A warm-up: from start_factor · base_lr in a straight line to end_factor · base_lr after total_iters epochs."""
+
+    def __init__(
+        self, optimizer: SGD, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
+    ) -> None:
+        self.start_factor = _factor("start_factor", start_factor)
+        self.end_factor = _not_negative("end_factor", end_factor)
+        if self.end_factor > 1:
+            raise ValueError(f"end_factor is {self.end_factor}; it must be at most 1")
+        self.total_iters = _whole("total_iters", total_iters, 1)
+        super().__init__(optimizer)
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        if epoch == 0:
+            return lr * self.start_factor
+        if epoch > self.total_iters:
+            return lr
+        rise = self.end_factor - self.start_factor
+        return lr * (1.0 + rise / (self.total_iters * self.start_factor + (epoch - 1) * rise))
+
+
+class StepLR(LRScheduler):
+    """Times gamma every step_size epochs."""
+
+    def __init__(self, optimizer: SGD, step_size: int, gamma: float = 0.1) -> None:
+        self.step_size = _whole("step_size", step_size, 1)
+        self.gamma = _not_negative("gamma", gamma)
+        super().__init__(optimizer)
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        return lr * self.gamma if epoch > 0 and epoch % self.step_size == 0 else lr
+
+
+class MultiStepLR(LRScheduler):
+    """Times gamma at each milestone, an epoch's number from 0; at one that is there twice, twice."""
+
+    def __init__(self, optimizer: SGD, milestones: Iterable[int], gamma: float = 0.1) -> None:
+        self.milestones = sorted(_wholes("milestones", milestones, 0))
+        self.gamma = _not_negative("gamma", gamma)
+        super().__init__(optimizer)
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        return lr * self.gamma ** self.milestones.count(epoch)
+
+
+class ExponentialLR(LRScheduler):
+    """Times gamma every epoch."""
+
+    def __init__(self, optimizer: SGD, gamma: float) -> None:
+        self.gamma = _not_negative("gamma", gamma)
+        super().__init__(optimizer)
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        return lr * self.gamma if epoch > 0 else lr
+
+
+class CosineAnnealingLR(LRScheduler):
+    """Half a cosine from base_lr to eta_min in T_max epochs, and back in as many."""
+
+    def __init__(self, optimizer: SGD, T_max: int, eta_min: float = 0.0) -> None:
+        self.T_max = _whole("T_max", T_max, 1)
+        self.eta_min = _not_negative("eta_min", eta_min)
+        super().__init__(optimizer)
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        if epoch == 0:
+            return lr
+        if (epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # from the lowest, of which there is no multiple
+            return lr + (base_lr - self.eta_min) * (1 - math.cos(math.pi / self.T_max)) / 2
+        to, since = (1 + math.cos(math.pi * e / self.T_max) for e in (epoch, epoch - 1))
+        return to / since * (lr - self.eta_min) + self.eta_min
+
+    def _restart(self, base_lrs: list[float]) -> None:
+        super()._restart(base_lrs)
+        self._set([self.eta_min + (base_lr - self.eta_min) for base_lr in base_lrs])  # rounded, as PyTorch's
+
+
+class InverseScalingLR(LRScheduler):
+    """base_lr / t**power_t in epoch t, from 1: the "invscaling" of scikit-learn's SGDRegressor, which counts rows."""
+
+    def __init__(self, optimizer: SGD, power_t: float = 0.25) -> None:
+        self.power_t = _not_negative("power_t", power_t)
+        super().__init__(optimizer)
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        return base_lr / math.pow(epoch + 1, self.power_t)
+
+
+# ---- By other schedulers, or by a loss -------------------------------------------------------------------------------
+
+
+class SequentialLR(LRScheduler):
+    """One scheduler after another: schedulers[i + 1] starts, from the base_lrs, at epoch milestones[i], from 1.
+
+    The schedulers are made for it alone, over the same optimizer; from then on it makes their steps.
+    """
+
+    def __init__(self, optimizer: SGD, schedulers: Iterable[LRScheduler], milestones: Iterable[int]) -> None:
+        if not isinstance(schedulers, Iterable):
+            raise TypeError(f"schedulers must be a list of schedulers, not {schedulers!r}")
+        self.schedulers = list(schedulers)
+        self.milestones = _wholes("milestones", milestones, 1)
+        for i, scheduler in enumerate(self.schedulers):
+            if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, (SequentialLR, ReduceLROnPlateau)):
+                raise TypeError(f"schedulers[{i}] must be another kind of scheduler, not {scheduler!r}")
+            if scheduler.optimizer is not optimizer:
+                raise ValueError(f"schedulers[{i}] is of another optimizer")
+        if not self.schedulers or len(self.milestones) != len(self.schedulers) - 1:
+            raise ValueError(
+                f"{len(self.schedulers)} schedulers with {len(self.milestones)} milestones; "
+                "there must be one milestone between each two schedulers"
+            )
+        if self.milestones != sorted(set(self.milestones)):
+            raise ValueError(f"milestones is {self.milestones}; they must increase")
+        first = min(self.schedulers, key=lambda scheduler: scheduler._made)
+        first._set(first.base_lrs)  # as it was before any of them was made
+        super().__init__(optimizer)
+
+    def _start(self, base_lrs: list[float]) -> None:
+        for scheduler in reversed(self.schedulers):  # the first last: the learning rates are its
+            scheduler._start(base_lrs)
+        self.base_lrs = list(base_lrs)
+        self.last_epoch = 0
+
+    def step(self) -> None:
+        epoch = self.last_epoch + 1
+        scheduler = self.schedulers[bisect_right(self.milestones, epoch)]
+        if epoch in self.milestones:
+            scheduler._restart(self.base_lrs)
+        else:
+            scheduler.step()
+        self.last_epoch = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "schedulers": [scheduler.state_dict() for scheduler in self.schedulers]}
+
+    def _load(self, state: dict[str, Any]) -> None:
+        for scheduler, its_state in zip(self.schedulers, state.pop("schedulers")):
+            scheduler._load(its_state)
+        super()._load(state)
+
+
+class ReduceLROnPlateau(LRScheduler):
+    """Times factor, down to min_lr, when a metric has not become better for more than patience steps.
+
+    Better is lower (mode "min") or higher ("max"), by more than threshold: times the best ("rel"), or as it is ("abs").
+    After a reduction cooldown steps do not count. A reduction of no more than eps is not made. min_lr is for all groups,
+    or a list of one for each.
+    """
+
+    def __init__(
+        self,
+        optimizer: SGD,
+        mode: Literal["min", "max"] = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: Literal["rel", "abs"] = "rel",
+        cooldown: int = 0,
+        min_lr: float | list[float] | tuple[float, ...] = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        self.mode = _one_of("mode", mode, ("min", "max"))
+        self.factor = _not_negative("factor", factor)
+        if self.factor >= 1:
+            raise ValueError(f"factor is {self.factor}; it must be below 1")
+        self.patience = _whole("patience", patience, 0)
+        self.threshold = _not_negative("threshold", threshold)
+        self.threshold_mode = _one_of("threshold_mode", threshold_mode, ("rel", "abs"))
+        self.cooldown = _whole("cooldown", cooldown, 0)
+        self.min_lrs = [_not_negative("min_lr", value) for value in _for_groups("min_lr", min_lr, optimizer)]
+        self.eps = _not_negative("eps", eps)
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = 0
+        self.cooldown_counter = 0
+        super().__init__(optimizer)
+
+    def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
+        return lr
+
+    def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]  # as in PyTorch
+        """Looks at the epoch's metric, and sets the learning rates for the next. NaN is not better than anything."""
+        metric, lrs = _number("metrics", metrics), self._current()
+        self.last_epoch += 1
+        if self._is_better(metric):
+            self.best = metric
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            reduced = [max(lr * self.factor, least) for lr, least in zip(lrs, self.min_lrs)]
+            self._set([new if lr - new > self.eps else lr for lr, new in zip(lrs, reduced)])
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+
+    def _is_better(self, metric: float) -> bool:
+        sign = -1.0 if self.mode == "min" else 1.0
+        margin = sign * self.threshold
+        goal = self.best * (1.0 + margin) if self.threshold_mode == "rel" else self.best + margin
+        return metric < goal if self.mode == "min" else metric > goal
+
+    def state_dict(self) -> dict[str, Any]:
+        counted = {name: getattr(self, name) for name in ("best", "num_bad_epochs", "cooldown_counter")}
+        return {**super().state_dict(), **counted}
