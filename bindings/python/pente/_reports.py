@@ -1,7 +1,14 @@
 """What fit and gradcheck have to say. The extension makes these, by position."""
 
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,46 @@ class History:
     epochs: int  # done in this run
     best_epoch: int  # of this run that of the lowest validation loss, from 1; 0 without a validation set
     stop_reason: Literal["epochs", "early", "callback"]  # all done; patience ran out; on_epoch said so
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draws the losses, the best epoch and, on an axis of its own if it changed, the learning rate, by matplotlib.
+
+        Draws on ax, or on a new figure, and returns the Axes. The losses are on a logarithmic scale if all of them are
+        positive and finite.
+        """
+        if ax is None:
+            ax = _new_axes()
+        epochs = range(1, self.epochs + 1)
+        marker = "." if self.epochs < 30 else ""
+        lines = ax.plot(epochs, self.training_losses, marker=marker, label="training loss")
+        if self.validation_losses:
+            lines += ax.plot(epochs, self.validation_losses, marker=marker, label="validation loss")
+        if self.best_epoch:
+            best = self.best_epoch, self.validation_losses[self.best_epoch - 1]
+            label = f"best epoch: {self.best_epoch}"
+            lines += ax.plot(*best, "o", markersize=9, fillstyle="none", color=lines[-1].get_color(), label=label)
+        if len(set(self.learning_rates)) > 1:
+            right = ax.twinx()
+            lines += right.plot(epochs, self.learning_rates, ":", color="gray", label="learning rate")
+            right.set_ylabel("learning rate")
+            right.set_ylim(bottom=0)
+            right.set_zorder(ax.get_zorder() - 1)  # behind the losses and the legend
+            ax.patch.set_visible(False)
+        if all(0 < loss < math.inf for loss in self.training_losses + self.validation_losses):
+            ax.set_yscale("log")
+        ax.set(xlabel="epoch", ylabel="loss")
+        ax.locator_params(axis="x", integer=True)
+        ax.legend(handles=lines)
+        return ax
+
+
+def _new_axes() -> Axes:
+    try:
+        pyplot = import_module("matplotlib.pyplot")
+    except ImportError as error:
+        raise ImportError("History.plot needs matplotlib: pip install pente[plot]") from error
+    axes: Axes = pyplot.subplots(layout="constrained")[1]
+    return axes
 
 
 @dataclass(frozen=True, slots=True)

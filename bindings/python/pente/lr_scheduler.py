@@ -145,16 +145,20 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is, and the groups' learning rates, in numbers, lists and dicts (json takes it); no arguments."""
-        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs), "lrs": self.get_last_lr()}
+        return {**self._state(), "lrs": self.get_last_lr()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Goes on from there: also the optimizer gets its learning rates. For a scheduler of the same class and
         arguments, over as many groups."""
         self._current()
-        self._load(_like("state_dict", state_dict, self.state_dict()))
+        state = _like("state_dict", state_dict, self.state_dict())
+        self._set(state.pop("lrs"))
+        self._load(state)
+
+    def _state(self) -> dict[str, Any]:
+        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
 
     def _load(self, state: dict[str, Any]) -> None:
-        self._set(state.pop("lrs"))
         vars(self).update(state)
 
     def _start(self, base_lrs: list[float]) -> None:
@@ -249,7 +253,8 @@ class LinearLR(LRScheduler):
         if epoch > self.total_iters:
             return lr
         rise = self.end_factor - self.start_factor
-        return lr * (1.0 + rise / (self.total_iters * self.start_factor + (epoch - 1) * rise))
+        lr *= 1.0 + rise / (self.total_iters * self.start_factor + (epoch - 1) * rise)
+        return max(lr, 0.0)  # an end_factor of 0 can round to something below, as PyTorch's does
 
 
 class StepLR(LRScheduler):
@@ -364,8 +369,8 @@ class SequentialLR(LRScheduler):
             scheduler.step()
         self.last_epoch = epoch
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "schedulers": [scheduler.state_dict() for scheduler in self.schedulers]}
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "schedulers": [scheduler._state() for scheduler in self.schedulers]}
 
     def _load(self, state: dict[str, Any]) -> None:
         for scheduler, its_state in zip(self.schedulers, state.pop("schedulers")):
@@ -435,6 +440,6 @@ class ReduceLROnPlateau(LRScheduler):
         goal = self.best * (1.0 + margin) if self.threshold_mode == "rel" else self.best + margin
         return metric < goal if self.mode == "min" else metric > goal
 
-    def state_dict(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         counted = {name: getattr(self, name) for name in ("best", "num_bad_epochs", "cooldown_counter")}
-        return {**super().state_dict(), **counted}
+        return {**super()._state(), **counted}
