@@ -91,7 +91,7 @@ static PyObject *trainer_step(PyObject *op, PyObject *const *args, Py_ssize_t na
 typedef struct {
     const pente_sgd *sgd;
     PyObject *on_epoch;     /* or NULL */
-    double *learning_rates; /* one an epoch */
+    double *learning_rates; /* one an epoch, if it is called */
     int64_t epochs;         /* done */
 } Run;
 
@@ -103,18 +103,18 @@ static int32_t should_stop(void *Py_UNUSED(user_data)) {
     return stop;
 }
 
-/* The learning rate that the epoch was trained with: what is called after it may change it. */
-static double note_learning_rate(Run *run) {
+/* Of group 0. */
+static double learning_rate(const Run *run) {
     pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
-    pente_status status = pente_sgd_get_options(run->sgd, 0, &options);
-    return run->learning_rates[run->epochs++] = status == PENTE_OK ? options.lr : Py_NAN;
+    return pente_sgd_get_options(run->sgd, 0, &options) == PENTE_OK ? options.lr : Py_NAN;
 }
 
-static int call_on_epoch(PyObject *on_epoch, const pente_epoch *epoch, double learning_rate) {
+static int call_on_epoch(Run *run, const pente_epoch *epoch) {
+    double rate = run->learning_rates[run->epochs++] = learning_rate(run); /* the epoch's: now it may be changed */
     PyObject *report =
         call_python("pente._reports", "Epoch", "(LLddd)", (long long)epoch->epoch, (long long)epoch->epochs,
-                    epoch->training_loss, epoch->validation_loss, learning_rate);
-    PyObject *answer = report ? PyObject_CallFunctionObjArgs(on_epoch, report, NULL) : NULL;
+                    epoch->training_loss, epoch->validation_loss, rate);
+    PyObject *answer = report ? PyObject_CallFunctionObjArgs(run->on_epoch, report, NULL) : NULL;
     int stop = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
     Py_XDECREF(report);
@@ -122,11 +122,8 @@ static int call_on_epoch(PyObject *on_epoch, const pente_epoch *epoch, double le
 }
 
 static int32_t on_epoch(const pente_epoch *epoch, void *user_data) {
-    Run *run = user_data;
-    double learning_rate = note_learning_rate(run);
-    if (!run->on_epoch) return 0;
     int released = regain_gil();
-    int stop = call_on_epoch(run->on_epoch, epoch, learning_rate) != 0;
+    int stop = call_on_epoch(user_data, epoch) != 0;
     if (released) release_gil(LONG_WORK);
     return stop;
 }
@@ -141,14 +138,22 @@ static PyObject *list_of(const double *values, int64_t count) {
     return list;
 }
 
-static PyObject *history_of(const pente_fit_options *options, const pente_fit_report *report,
-                            const double *learning_rates) {
+/* Without on_epoch there is nobody to change it. */
+static PyObject *list_of_rates(const Run *run, int64_t count) {
+    if (run->on_epoch) return list_of(run->learning_rates, count);
+    double rate = learning_rate(run);
+    PyObject *one = list_of(&rate, 1), *list = one ? PySequence_Repeat(one, count) : NULL;
+    Py_XDECREF(one);
+    return list;
+}
+
+static PyObject *history_of(const pente_fit_options *options, const pente_fit_report *report, const Run *run) {
     const char *reason = report->stop_reason == PENTE_STOP_EARLY      ? "early"
                          : report->stop_reason == PENTE_STOP_CALLBACK ? "callback"
                                                                       : "epochs"; /* a request is an exception here */
     PyObject *training = list_of(options->training_losses, report->epochs);
     PyObject *validation = list_of(options->validation_losses, options->validation_x ? report->epochs : 0);
-    PyObject *rates = list_of(learning_rates, report->epochs);
+    PyObject *rates = list_of_rates(run, report->epochs);
     PyObject *history = training && validation && rates
                             ? call_python("pente._reports", "History", "(OOOLLs)", training, validation, rates,
                                           (long long)report->epochs, (long long)report->best_epoch, reason)
@@ -170,7 +175,7 @@ static PyObject *run_fit(Trainer *self, const Buffer examples[3], pente_fit_opti
     options->training_losses = losses;
     options->validation_losses = losses + epochs;
     Run run = {((SGD *)self->optimizer)->sgd, callback, losses + 2 * epochs, 0};
-    options->on_epoch = on_epoch;
+    options->on_epoch = callback ? on_epoch : NULL;
     options->should_stop = should_stop;
     options->user_data = &run;
     release_gil(LONG_WORK);
@@ -179,7 +184,7 @@ static PyObject *run_fit(Trainer *self, const Buffer examples[3], pente_fit_opti
     regain_gil();
     PyObject *history = PyErr_Occurred()     ? NULL
                         : status != PENTE_OK ? raise_status(status, examples, 3)
-                                             : history_of(options, &report, run.learning_rates);
+                                             : history_of(options, &report, &run);
     PyMem_Free(losses);
     return history;
 }
@@ -256,9 +261,9 @@ static PyMethodDef trainer_methods[] = {
      "parameters; 0 does neither. on_epoch is called with an Epoch after each and stops the run by returning True. "
      "Then lr_scheduler, one of pente.lr_scheduler over this trainer's optimizer, makes its step: a ReduceLROnPlateau "
      "with the validation loss, or without a validation set the training loss. progress=True shows a bar on stderr, "
-     "by tqdm. "
-     "Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what that raises "
-     "leaves parameters, gradients and momentum as they were before fit."},
+     "by tqdm. Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what that "
+     "raises, as a loss that is not finite, leaves parameters, gradients, momentum and the lr_scheduler as they were "
+     "before fit."},
     {"__reduce__", trainer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };

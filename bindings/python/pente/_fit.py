@@ -55,7 +55,7 @@ def _bar(first_epoch: int, epochs: int) -> Any:
         tqdm = import_module("tqdm.auto").tqdm
     except ImportError as error:
         raise ImportError("progress=True needs tqdm: pip install pente[progress]") from error
-    return tqdm(initial=first_epoch, total=first_epoch + epochs, unit="epoch")
+    return tqdm(initial=first_epoch, total=first_epoch + epochs, unit="epoch", leave=False)
 
 
 def _advance(bar: Any, epoch: Epoch, validated: bool) -> None:
@@ -63,3 +63,4 @@ def _advance(bar: Any, epoch: Epoch, validated: bool) -> None:
     shown = {**losses, "lr": epoch.learning_rate}
     bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
     bar.update()
+    bar.leave = True  # a run that does not come so far leaves no bar behind

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, SupportsFloat, SupportsIndex
+from typing import Any, Literal, SupportsFloat
 
+from . import _checks
 from ._pente import SGD
 
 __all__ = [
@@ -40,86 +40,9 @@ __all__ = [
 ]
 
 
-# ---- Arguments -------------------------------------------------------------------------------------------------------
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name} is {number}; it must be at least {least}")
-    return number
-
-
-def _wholes(name: str, value: Any, least: int) -> list[int]:
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a list of whole numbers, not {value!r}")
-    return [_whole(f"{name}[{i}]", number, least) for i, number in enumerate(value)]
-
-
-def _number(name: str, value: Any) -> float:
-    if not isinstance(value, (SupportsFloat, SupportsIndex)):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    return float(value)
-
-
-def _not_negative(name: str, value: Any) -> float:
-    number = _number(name, value)
-    if not 0 <= number < math.inf:
-        raise ValueError(f"{name} is {number}; it must be finite and not negative")
-    return number
-
-
-def _factor(name: str, value: Any) -> float:
-    number = _number(name, value)
-    if not 0 < number <= 1:
-        raise ValueError(f"{name} is {number}; it must be above 0 and at most 1")
-    return number
-
-
-def _one_of(name: str, value: Any, choices: tuple[str, str]) -> Any:
-    if value not in choices:
-        raise ValueError(f"{name} must be {choices[0]!r} or {choices[1]!r}, not {value!r}")
-    return value
-
-
-def _for_groups(name: str, value: Any, optimizer: SGD) -> list[Any]:
-    """One for each group, from a list of so many or from one for all of them."""
-    count = len(_require_sgd(optimizer).groups)
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * count
-    if len(values) != count:
-        raise ValueError(f"{name} is a list of {len(values)}, but optimizer has {count} groups")
-    return values
-
-
-def _require_sgd(optimizer: Any) -> SGD:
-    if not isinstance(optimizer, SGD):
-        raise TypeError(f"optimizer must be an SGD, not {optimizer!r}")
-    return optimizer
-
-
-def _like(name: str, value: Any, pattern: Any) -> Any:
-    """A copy of a state that is loaded, if it has the parts, types and lengths of one that is there."""
-    if isinstance(pattern, dict):
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{name} must be a dict, not {value!r}")
-        if value.keys() != pattern.keys():
-            raise ValueError(f"{name} has {list(value)}, but must have {list(pattern)}")
-        return {key: _like(f"{name}[{key!r}]", value[key], part) for key, part in pattern.items()}
-    if isinstance(pattern, list):
-        if not isinstance(value, (list, tuple)):
-            raise TypeError(f"{name} must be a list, not {value!r}")
-        if len(value) != len(pattern):
-            raise ValueError(f"{name} is a list of {len(value)}, but must be of {len(pattern)}")
-        return [_like(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(value, pattern))]
-    return _whole(name, value, 0) if isinstance(pattern, int) else _number(name, value)
-
-
 # ---- The base --------------------------------------------------------------------------------------------------------
 
-_made = itertools.count()
+_ages = itertools.count()
 
 
 class LRScheduler:
@@ -130,8 +53,8 @@ class LRScheduler:
     last_epoch: int  # how many steps it has made
 
     def __init__(self, optimizer: SGD) -> None:
-        self.optimizer = _require_sgd(optimizer)
-        self._made = next(_made)
+        self.optimizer = _checks.require_sgd(optimizer)
+        self._age = next(_ages)
         self._start(self.get_last_lr())
 
     def get_last_lr(self) -> list[float]:
@@ -151,7 +74,7 @@ class LRScheduler:
         """Goes on from there: also the optimizer gets its learning rates. For a scheduler of the same class and
         arguments, over as many groups."""
         self._current()
-        state = _like("state_dict", state_dict, self.state_dict())
+        state = _checks.like("state_dict", state_dict, self.state_dict())
         self._set(state.pop("lrs"))
         self._load(state)
 
@@ -188,8 +111,8 @@ class LRScheduler:
 
     def _set(self, lrs: list[float]) -> None:
         for lr in lrs:
-            if not lr >= 0:
-                raise ValueError(f"{self!r} comes to a learning rate of {lr}; it must not be negative")
+            if not 0 <= lr < math.inf:
+                raise ValueError(f"{self!r} comes to a learning rate of {lr}; it must be finite and not negative")
         for group, lr in enumerate(lrs):
             self.optimizer.set_options(group, lr=lr)
 
@@ -208,9 +131,11 @@ class LambdaLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: SGD, lr_lambda: Callable[[int], float] | Iterable[Callable[[int], float]]
+        self,
+        optimizer: SGD,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]] | tuple[Callable[[int], float], ...],
     ) -> None:
-        self.lr_lambdas: list[Callable[[int], float]] = _for_groups("lr_lambda", lr_lambda, optimizer)
+        self.lr_lambdas: list[Callable[[int], float]] = _checks.for_groups("lr_lambda", lr_lambda, optimizer)
         for function in self.lr_lambdas:
             if not callable(function):
                 raise TypeError(f"lr_lambda must be callable or a list of callables, not {lr_lambda!r}")
@@ -224,8 +149,8 @@ class ConstantLR(LRScheduler):
     """factor · base_lr for total_iters epochs, then base_lr."""
 
     def __init__(self, optimizer: SGD, factor: float = 1 / 3, total_iters: int = 5) -> None:
-        self.factor = _factor("factor", factor)
-        self.total_iters = _whole("total_iters", total_iters, 1)
+        self.factor = _checks.factor("factor", factor)
+        self.total_iters = _checks.whole("total_iters", total_iters, 1)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -240,11 +165,11 @@ class LinearLR(LRScheduler):
     def __init__(
         self, optimizer: SGD, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        self.start_factor = _factor("start_factor", start_factor)
-        self.end_factor = _not_negative("end_factor", end_factor)
+        self.start_factor = _checks.factor("start_factor", start_factor)
+        self.end_factor = _checks.not_negative("end_factor", end_factor)
         if self.end_factor > 1:
             raise ValueError(f"end_factor is {self.end_factor}; it must be at most 1")
-        self.total_iters = _whole("total_iters", total_iters, 1)
+        self.total_iters = _checks.whole("total_iters", total_iters, 1)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -261,8 +186,8 @@ class StepLR(LRScheduler):
     """Times gamma every step_size epochs."""
 
     def __init__(self, optimizer: SGD, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size = _whole("step_size", step_size, 1)
-        self.gamma = _not_negative("gamma", gamma)
+        self.step_size = _checks.whole("step_size", step_size, 1)
+        self.gamma = _checks.not_negative("gamma", gamma)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -273,8 +198,8 @@ class MultiStepLR(LRScheduler):
     """Times gamma at each milestone, an epoch's number from 0; at one that is there twice, twice."""
 
     def __init__(self, optimizer: SGD, milestones: Iterable[int], gamma: float = 0.1) -> None:
-        self.milestones = sorted(_wholes("milestones", milestones, 0))
-        self.gamma = _not_negative("gamma", gamma)
+        self.milestones = sorted(_checks.wholes("milestones", milestones, 0))
+        self.gamma = _checks.not_negative("gamma", gamma)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -285,7 +210,7 @@ class ExponentialLR(LRScheduler):
     """Times gamma every epoch."""
 
     def __init__(self, optimizer: SGD, gamma: float) -> None:
-        self.gamma = _not_negative("gamma", gamma)
+        self.gamma = _checks.not_negative("gamma", gamma)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -296,8 +221,8 @@ class CosineAnnealingLR(LRScheduler):
     """Half a cosine from base_lr to eta_min in T_max epochs, and back in as many."""
 
     def __init__(self, optimizer: SGD, T_max: int, eta_min: float = 0.0) -> None:
-        self.T_max = _whole("T_max", T_max, 1)
-        self.eta_min = _not_negative("eta_min", eta_min)
+        self.T_max = _checks.whole("T_max", T_max, 1)
+        self.eta_min = _checks.not_negative("eta_min", eta_min)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -317,7 +242,7 @@ class InverseScalingLR(LRScheduler):
     """base_lr / t**power_t in epoch t, from 1: the "invscaling" of scikit-learn's SGDRegressor, which counts rows."""
 
     def __init__(self, optimizer: SGD, power_t: float = 0.25) -> None:
-        self.power_t = _not_negative("power_t", power_t)
+        self.power_t = _checks.not_negative("power_t", power_t)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -337,7 +262,7 @@ class SequentialLR(LRScheduler):
         if not isinstance(schedulers, Iterable):
             raise TypeError(f"schedulers must be a list of schedulers, not {schedulers!r}")
         self.schedulers = list(schedulers)
-        self.milestones = _wholes("milestones", milestones, 1)
+        self.milestones = _checks.wholes("milestones", milestones, 1)
         for i, scheduler in enumerate(self.schedulers):
             if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, (SequentialLR, ReduceLROnPlateau)):
                 raise TypeError(f"schedulers[{i}] must be another kind of scheduler, not {scheduler!r}")
@@ -350,7 +275,7 @@ class SequentialLR(LRScheduler):
             )
         if self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones is {self.milestones}; they must increase")
-        first = min(self.schedulers, key=lambda scheduler: scheduler._made)
+        first = min(self.schedulers, key=lambda scheduler: scheduler._age)
         first._set(first.base_lrs)  # as it was before any of them was made
         super().__init__(optimizer)
 
@@ -382,8 +307,8 @@ class ReduceLROnPlateau(LRScheduler):
     """Times factor, down to min_lr, when a metric has not become better for more than patience steps.
 
     Better is lower (mode "min") or higher ("max"), by more than threshold: times the best ("rel"), or as it is ("abs").
-    After a reduction cooldown steps do not count. A reduction of no more than eps is not made. min_lr is for all groups,
-    or a list of one for each.
+    After a reduction cooldown steps do not count. A reduction of no more than eps is not made. min_lr is for all
+    groups, or a list of one for each.
     """
 
     def __init__(
@@ -398,16 +323,16 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: float | list[float] | tuple[float, ...] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        self.mode = _one_of("mode", mode, ("min", "max"))
-        self.factor = _not_negative("factor", factor)
+        self.mode = _checks.one_of("mode", mode, ("min", "max"))
+        self.factor = _checks.not_negative("factor", factor)
         if self.factor >= 1:
             raise ValueError(f"factor is {self.factor}; it must be below 1")
-        self.patience = _whole("patience", patience, 0)
-        self.threshold = _not_negative("threshold", threshold)
-        self.threshold_mode = _one_of("threshold_mode", threshold_mode, ("rel", "abs"))
-        self.cooldown = _whole("cooldown", cooldown, 0)
-        self.min_lrs = [_not_negative("min_lr", value) for value in _for_groups("min_lr", min_lr, optimizer)]
-        self.eps = _not_negative("eps", eps)
+        self.patience = _checks.whole("patience", patience, 0)
+        self.threshold = _checks.not_negative("threshold", threshold)
+        self.threshold_mode = _checks.one_of("threshold_mode", threshold_mode, ("rel", "abs"))
+        self.cooldown = _checks.whole("cooldown", cooldown, 0)
+        self.min_lrs = [_checks.not_negative("min_lr", value) for value in _checks.for_groups("min_lr", min_lr, optimizer)]
+        self.eps = _checks.not_negative("eps", eps)
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
@@ -418,7 +343,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]  # as in PyTorch
         """Looks at the epoch's metric, and sets the learning rates for the next. NaN is not better than anything."""
-        metric, lrs = _number("metrics", metrics), self._current()
+        metric, lrs = _checks.number("metrics", metrics), self._current()
         self.last_epoch += 1
         if self._is_better(metric):
             self.best = metric

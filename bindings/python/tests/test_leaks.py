@@ -15,6 +15,7 @@ def error_paths(path):
     layer, x, y = problem("float64", rows=4, in_features=3, out_features=2)
     loss, none = pente.MSELoss(), pente.MSELoss("none")
     optimizer = pente.SGD(layer)
+    scheduler = pente.lr_scheduler.StepLR(optimizer, 1, gamma=1.0)
     trainer = pente.Trainer(layer, optimizer, loss)
     single, wide = zeros(4, 3, "float32"), zeros(4, 7)
     read_only = memoryview(bytes(64)).cast("d", (4, 2))
@@ -84,6 +85,9 @@ def error_paths(path):
         lambda: trainer.fit(x, y, validation=(x, wide)),
         lambda: trainer.fit(x, y, on_epoch=fail),
         lambda: trainer.fit(x, y, on_epoch=3),
+        lambda: trainer.fit(x, y, lr_scheduler=3),
+        lambda: trainer.fit(x, y, on_epoch=fail, lr_scheduler=scheduler),
+        lambda: trainer.fit(x, y, 1, 32, True, 0, 0, None, None, 0, 0.0, None, pente.lr_scheduler.LRScheduler),
         lambda: pente.gradcheck(layer, single),
         lambda: pente.gradcheck(layer, x, single, loss),
         lambda: pente.gradcheck(layer, x, wide, loss),
@@ -124,13 +128,14 @@ def error_paths(path):
         lambda: layer.save(3),
         lambda: memoryview(layer.weight)[9, 9],
         lambda: layer.weight[9, 9],
-    ], (layer, loss, none, optimizer, trainer, x, y, single, wide, read_only, nan, chain, custom, bad)
+    ], (layer, loss, none, optimizer, scheduler, trainer, x, y, single, wide, read_only, nan, chain, custom, bad)
 
 
 def good_paths(path):
     layer, x, y = problem("float64", rows=4, in_features=3, out_features=2)
     loss, none = pente.MSELoss(), pente.MSELoss("none")
     optimizer = pente.SGD(layer, momentum=0.9)
+    scheduler = pente.lr_scheduler.StepLR(optimizer, 1, gamma=1.0)
     trainer = pente.Trainer(layer, optimizer, loss)
     out = zeros(4, 2)
     weight = vector([1, 2, 3, 4])
@@ -157,6 +162,8 @@ def good_paths(path):
         lambda: pente.SGD([{"layers": layer}, {"layers": [pente.Linear(1, 1, dtype="float64")], "lr": 1.0}]).groups,
         lambda: trainer.step(x, y, weight),
         lambda: trainer.fit(x, y, validation=(x, y), on_epoch=lambda epoch: None),
+        lambda: trainer.fit(x, y, 2, lr_scheduler=scheduler),
+        lambda: scheduler.load_state_dict(scheduler.state_dict()),
         lambda: pente.gradcheck(layer, x, y, loss),
         lambda: [repr(thing) for thing in (layer, loss, optimizer, layer.weight, chain)],
         lambda: pente.Chain(affine, square(), chain[1], chain[2]),
@@ -177,7 +184,7 @@ def good_paths(path):
         lambda: chain.save(path, chain_optimizer),
         lambda: pente.Layer.load(path),
         lambda: chain.load_parameters(path, chain_optimizer),
-    ], (layer, loss, none, optimizer, trainer, x, y, out, weight, chain, affine)
+    ], (layer, loss, none, optimizer, scheduler, trainer, x, y, out, weight, chain, affine)
 
 
 def attempt(call, fails):

@@ -61,6 +61,8 @@ def test_stubs_are_what_is_there(tmp_path, monkeypatch):
         "pente.Linear(3, 2).save('file', pente.MSELoss())",
         "pente.Linear(3, 2).in_features = 4",
         "pente.SGD(pente.Linear(3, 2)).step_count = 0",
+        "pente.lr_scheduler.StepLR(pente.SGD(pente.Linear(3, 2)), 3).step(0.5)",
+        "pente.lr_scheduler.ReduceLROnPlateau(pente.SGD(pente.Linear(3, 2)), 'least')",
         "(lambda relu: relu.in_features + 1)(pente.ReLU())",
     ],
 )

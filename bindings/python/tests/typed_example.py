@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pente
+from pente.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from typing_extensions import Buffer
 
 
@@ -28,6 +30,10 @@ class Gain(pente.CustomLayer):
         return self.compute_forward(grad_output, gain), {"gain": array("d", [slope])}
 
 
+def plot(history: pente.History, ax: Axes) -> Axes:
+    return history.plot(ax)
+
+
 def train(x: memoryview, y: memoryview, path: Path) -> tuple[pente.History, list[float]]:
     layer = pente.Linear(2, 1, dtype="float64", seed=0)
     optimizer = pente.SGD([{"layers": layer, "lr": 0.1}], momentum=0.5)
@@ -40,7 +46,16 @@ def train(x: memoryview, y: memoryview, path: Path) -> tuple[pente.History, list
         losses.append(epoch.training_loss)
         return epoch.epoch == 5
 
-    history = trainer.fit(x, y, epochs=20, validation=(x, y), patience=3, on_epoch=on_epoch)
+    schedules: list[LRScheduler] = [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, T_max=18)]
+    scheduler = SequentialLR(optimizer, schedules, milestones=[2])
+    history = trainer.fit(
+        x, y, epochs=20, validation=(x, y), patience=3, on_epoch=on_epoch, lr_scheduler=scheduler, progress=False
+    )
+    rates: list[float] = history.learning_rates
+    assert len(rates) == 5 and scheduler.get_last_lr()[0] == optimizer.lr
+    step = pente.lr_scheduler.StepLR(optimizer, step_size=10)
+    step.load_state_dict(step.state_dict())
+    ReduceLROnPlateau(optimizer, mode="min", min_lr=[1e-4]).step(losses[-1])
     value: float = loss(layer(x), y, array("d", [1.0, 2.0, 3.0]))
     gradient: pente.Matrix | None = layer.backward(loss.backward())
     assert value >= 0.0 and gradient is not None and gradient.shape == (3, 2)
