@@ -23,7 +23,7 @@ OUTPUT = Path(__file__).resolve().parents[2] / "Tests/data/lr_scheduler.json"
 LRS = (0.1, 0.037)  # of the groups
 EPOCHS = 40
 WARM_UP = {"kind": "LinearLR", "arguments": {"start_factor": 0.1, "total_iters": 5}}
-ANNEALING = {"kind": "CosineAnnealingLR", "arguments": {"T_max": 13, "eta_min": 0.003}}
+ANNEALING = {"kind": "CosineAnnealingLR", "arguments": {"T_max": 13, "eta_min": 0.004}}
 METRICS = [round(math.exp(-epoch / 4) + 0.1 * math.sin(epoch) + 0.2, 6) for epoch in range(EPOCHS)]
 SCHEDULES = [
     {"kind": "LambdaLR", "arguments": {"bases": [0.95, 0.9]}},
@@ -44,7 +44,7 @@ SCHEDULES = [
     {"kind": "ReduceLROnPlateau", "arguments": {"patience": 2}, "metrics": METRICS},
     {"kind": "ReduceLROnPlateau", "metrics": METRICS, "arguments": {
         "mode": "max", "factor": 0.7, "patience": 1, "threshold": 0.05, "threshold_mode": "abs", "cooldown": 3,
-        "min_lr": [0.01, 0.02], "eps": 0.001}},
+        "min_lr": [0.01, 0.02], "eps": 0.01}},
 ]
 
 
