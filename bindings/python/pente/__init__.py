@@ -1,11 +1,16 @@
 """Pente: the smallest thing that trains. Linear layers, activations, chains of them and layers of your own, mean
 squared error and stochastic gradient descent.
 
->>> import pente
->>> layer = pente.Chain(pente.Linear(10, 16, seed=0), pente.Tanh(), pente.Linear(16, 1, seed=1))
->>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())
+>>> import numpy as np, pente
+>>> x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+>>> y = x[:, :1] * x[:, 1:2]
+>>> layer = pente.Chain(pente.Linear(3, 16, seed=0), pente.Tanh(), pente.Linear(16, 1, seed=1))
+>>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1, momentum=0.9), pente.MSELoss())
 >>> history = trainer.fit(x, y, epochs=100)
->>> layer.predict(x)
+>>> history.training_losses[-1] < history.training_losses[0] / 10
+True
+>>> layer.predict(x).shape
+(200, 1)
 
 Arrays of any library go in, without a copy: whatever has the buffer protocol (array.array, memoryview, NumPy arrays) or
 DLPack (PyTorch's tensors), or can be read by NumPy. What comes out has both.

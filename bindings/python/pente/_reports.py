@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What on_epoch learns at the end of an epoch."""
+    """What on_epoch learns at the end of an epoch.
+
+    >>> layer = pente.Linear(1, 1, bias=False, dtype="float64", seed=0)
+    >>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())
+    >>> x, y = np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]])
+    >>> epochs = []
+    >>> history = trainer.fit(x, y, epochs=3, on_epoch=epochs.append)
+    >>> epochs[2].epoch, epochs[2].epochs, epochs[2].learning_rate, epochs[2].training_loss < epochs[0].training_loss
+    (3, 3, 0.1, True)
+    """
 
     epoch: int  # from 1, or first_epoch + 1
     epochs: int  # the last one's number, if all that were asked for are done
@@ -24,7 +33,15 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a fit did, one loss an epoch."""
+    """What a fit did, one loss an epoch.
+
+    >>> layer = pente.Linear(1, 1, dtype="float64", seed=0)
+    >>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())
+    >>> x, y = np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]])
+    >>> history = trainer.fit(x, y, epochs=50, validation=(x, y))
+    >>> len(history.training_losses), history.epochs, history.best_epoch, history.stop_reason
+    (50, 50, 50, 'epochs')
+    """
 
     training_losses: list[float]  # of the batches as they were met
     validation_losses: list[float]  # after each epoch; empty without a validation set
@@ -38,6 +55,11 @@ class History:
 
         Draws on ax, or on a new figure, and returns the Axes. The losses are on a logarithmic scale if all of them are
         positive and finite.
+
+        >>> layer = pente.Linear(1, 1, dtype="float64", seed=0)
+        >>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())
+        >>> history = trainer.fit(np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]]), epochs=50)
+        >>> history.plot().figure.savefig("history.png")
         """
         if ax is None:
             ax = _new_axes()
@@ -76,7 +98,12 @@ def _new_axes() -> Axes:
 
 @dataclass(frozen=True, slots=True)
 class GradcheckReport:
-    """Whether all gradients agree with central differences, and the one that agrees least. True if passed."""
+    """Whether all gradients agree with central differences, and the one that agrees least. True if passed.
+
+    >>> report = pente.gradcheck(pente.Linear(2, 1, dtype="float64", seed=0), np.array([[1.0, 2.0]]))
+    >>> bool(report), report.checked, report.error < report.tolerance
+    (True, 5, True)
+    """
 
     passed: bool
     checked: int  # how many elements

@@ -1,10 +1,15 @@
 """Learning rate schedules: torch.optim.lr_scheduler's names, arguments and numbers, over all groups of a pente.SGD.
 
+>>> layer = pente.Linear(3, 1)
 >>> optimizer = pente.SGD(layer, lr=0.1)
 >>> warm_up = pente.lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=5)
 >>> annealing = pente.lr_scheduler.CosineAnnealingLR(optimizer, T_max=95)
 >>> scheduler = pente.lr_scheduler.SequentialLR(optimizer, [warm_up, annealing], milestones=[5])
->>> pente.Trainer(layer, optimizer, pente.MSELoss()).fit(x, y, epochs=100, lr_scheduler=scheduler)
+>>> trainer = pente.Trainer(layer, optimizer, pente.MSELoss())
+>>> x, y = np.ones((8, 3), np.float32), np.ones((8, 1), np.float32)
+>>> history = trainer.fit(x, y, epochs=100, lr_scheduler=scheduler)
+>>> history.learning_rates[0], history.learning_rates[5]
+(0.010000000000000002, 0.1)
 
 Trainer.fit makes the steps, one after each epoch; a loop of your own calls step(). What differs from PyTorch: a
 scheduler starts from the learning rates that its optimizer has when it is made (PyTorch remembers those from before its
@@ -46,7 +51,15 @@ _ages = itertools.count()
 
 
 class LRScheduler:
-    """What all schedulers have. For a schedule of your own there is LambdaLR."""
+    """What all schedulers have. For a schedule of your own there is LambdaLR.
+
+    optimizer is the SGD whose groups it sets, base_lrs the learning rates that they had when it was made, and last_epoch
+    how many steps it has made. A TypeError or ValueError names an argument that will not do, and nothing has changed.
+
+    >>> scheduler = pente.lr_scheduler.ConstantLR(pente.SGD(pente.Linear(3, 1), lr=1.0), factor=0.5)
+    >>> isinstance(scheduler, pente.lr_scheduler.LRScheduler), scheduler.base_lrs, scheduler.last_epoch
+    (True, [1.0], 0)
+    """
 
     optimizer: SGD
     base_lrs: list[float]  # of the groups, when it was made
@@ -58,21 +71,41 @@ class LRScheduler:
         self._start(self.get_last_lr())
 
     def get_last_lr(self) -> list[float]:
-        """The groups' learning rates, as they are now."""
+        """The groups' learning rates, as they are now.
+
+        >>> pente.lr_scheduler.StepLR(pente.SGD(pente.Linear(3, 1), lr=1.0), step_size=2).get_last_lr()
+        [1.0]
+        """
         return [group["lr"] for group in self.optimizer.groups]
 
     def step(self) -> None:
-        """Sets the learning rates for the next epoch."""
+        """Sets the learning rates for the next epoch.
+
+        >>> scheduler = pente.lr_scheduler.ExponentialLR(pente.SGD(pente.Linear(3, 1), lr=1.0), gamma=0.5)
+        >>> scheduler.step()
+        >>> scheduler.get_last_lr()
+        [0.5]
+        """
         self._set(self._lrs(self.last_epoch + 1, self._current(), self.base_lrs))
         self.last_epoch += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it is, and the groups' learning rates, in numbers, lists and dicts (json takes it); no arguments."""
+        """Where it is, and the groups' learning rates, in numbers, lists and dicts (json takes it); no arguments.
+
+        >>> pente.lr_scheduler.ExponentialLR(pente.SGD(pente.Linear(3, 1), lr=1.0), gamma=0.5).state_dict()
+        {'last_epoch': 0, 'base_lrs': [1.0], 'lrs': [1.0]}
+        """
         return {**self._state(), "lrs": self.get_last_lr()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Goes on from there: also the optimizer gets its learning rates. For a scheduler of the same class and
-        arguments, over as many groups."""
+        arguments, over as many groups.
+
+        >>> scheduler = pente.lr_scheduler.ExponentialLR(pente.SGD(pente.Linear(3, 1)), gamma=0.5)
+        >>> scheduler.load_state_dict({'last_epoch': 3, 'base_lrs': [1.0], 'lrs': [0.125]})
+        >>> scheduler.optimizer.lr
+        0.125
+        """
         self._current()
         state = _checks.like("state_dict", state_dict, self.state_dict())
         self._set(state.pop("lrs"))
@@ -128,6 +161,11 @@ class LambdaLR(LRScheduler):
     """base_lr · lr_lambda(epoch), with epochs from 0; a function for all groups, or a list of one for each.
 
     The functions are no part of the state.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [0.5, 0.3333333333333333, 0.25, 0.2]
     """
 
     def __init__(
@@ -146,7 +184,13 @@ class LambdaLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """factor · base_lr for total_iters epochs, then base_lr."""
+    """factor · base_lr for total_iters epochs, then base_lr.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=2)
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [0.5, 1.0, 1.0, 1.0]
+    """
 
     def __init__(self, optimizer: SGD, factor: float = 1 / 3, total_iters: int = 5) -> None:
         self.factor = _checks.factor("factor", factor)
@@ -160,7 +204,13 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """A warm-up: from start_factor · base_lr in a straight line to end_factor · base_lr after total_iters epochs."""
+    """A warm-up: from start_factor · base_lr in a straight line to end_factor · base_lr after total_iters epochs.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.LinearLR(optimizer, start_factor=0.25, total_iters=3)
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [0.5, 0.75, 1.0, 1.0]
+    """
 
     def __init__(
         self, optimizer: SGD, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
@@ -183,7 +233,13 @@ class LinearLR(LRScheduler):
 
 
 class StepLR(LRScheduler):
-    """Times gamma every step_size epochs."""
+    """Times gamma every step_size epochs.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [1.0, 0.5, 0.5, 0.25]
+    """
 
     def __init__(self, optimizer: SGD, step_size: int, gamma: float = 0.1) -> None:
         self.step_size = _checks.whole("step_size", step_size, 1)
@@ -195,7 +251,13 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """Times gamma at each milestone, an epoch's number from 0; at one that is there twice, twice."""
+    """Times gamma at each milestone, an epoch's number from 0; at one that is there twice, twice.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.MultiStepLR(optimizer, milestones=[1, 3], gamma=0.5)
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [0.5, 0.5, 0.25, 0.25]
+    """
 
     def __init__(self, optimizer: SGD, milestones: Iterable[int], gamma: float = 0.1) -> None:
         self.milestones = sorted(_checks.wholes("milestones", milestones, 0))
@@ -207,7 +269,13 @@ class MultiStepLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """Times gamma every epoch."""
+    """Times gamma every epoch.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [0.5, 0.25, 0.125, 0.0625]
+    """
 
     def __init__(self, optimizer: SGD, gamma: float) -> None:
         self.gamma = _checks.not_negative("gamma", gamma)
@@ -218,7 +286,13 @@ class ExponentialLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """Half a cosine from base_lr to eta_min in T_max epochs, and back in as many."""
+    """Half a cosine from base_lr to eta_min in T_max epochs, and back in as many.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.CosineAnnealingLR(optimizer, T_max=2)
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [0.5, 0.0, 0.49999999999999994, 1.0]
+    """
 
     def __init__(self, optimizer: SGD, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max = _checks.whole("T_max", T_max, 1)
@@ -239,7 +313,13 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class InverseScalingLR(LRScheduler):
-    """base_lr / t**power_t in epoch t, from 1: the "invscaling" of scikit-learn's SGDRegressor, which counts rows."""
+    """base_lr / t**power_t in epoch t, from 1: the "invscaling" of scikit-learn's SGDRegressor, which counts rows.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.InverseScalingLR(optimizer, power_t=0.5)
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [0.7071067811865475, 0.5773502691896258, 0.5, 0.4472135954999579]
+    """
 
     def __init__(self, optimizer: SGD, power_t: float = 0.25) -> None:
         self.power_t = _checks.not_negative("power_t", power_t)
@@ -256,6 +336,13 @@ class SequentialLR(LRScheduler):
     """One scheduler after another: schedulers[i + 1] starts, from the base_lrs, at epoch milestones[i], from 1.
 
     The schedulers are made for it alone, over the same optimizer; from then on it makes their steps.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> warm_up = pente.lr_scheduler.LinearLR(optimizer, start_factor=0.5, total_iters=2)
+    >>> decay = pente.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    >>> scheduler = pente.lr_scheduler.SequentialLR(optimizer, [warm_up, decay], milestones=[2])
+    >>> [scheduler.step() or optimizer.lr for _ in range(4)]
+    [0.75, 1.0, 0.5, 0.25]
     """
 
     def __init__(self, optimizer: SGD, schedulers: Iterable[LRScheduler], milestones: Iterable[int]) -> None:
@@ -309,6 +396,11 @@ class ReduceLROnPlateau(LRScheduler):
     Better is lower (mode "min") or higher ("max"), by more than threshold: times the best ("rel"), or as it is ("abs").
     After a reduction cooldown steps do not count. A reduction of no more than eps is not made. min_lr is for all
     groups, or a list of one for each.
+
+    >>> optimizer = pente.SGD(pente.Linear(3, 1), lr=1.0)
+    >>> scheduler = pente.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    >>> [scheduler.step(loss) or optimizer.lr for loss in (2.0, 1.0, 1.0, 1.0)]
+    [1.0, 1.0, 1.0, 0.5]
     """
 
     def __init__(
@@ -342,7 +434,14 @@ class ReduceLROnPlateau(LRScheduler):
         return lr
 
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]  # as in PyTorch
-        """Looks at the epoch's metric, and sets the learning rates for the next. NaN is not better than anything."""
+        """Looks at the epoch's metric, and sets the learning rates for the next. NaN is not better than anything.
+
+        >>> scheduler = pente.lr_scheduler.ReduceLROnPlateau(pente.SGD(pente.Linear(3, 1), lr=1.0), patience=0)
+        >>> scheduler.step(2.0)
+        >>> scheduler.step(2.0)
+        >>> scheduler.get_last_lr()
+        [0.1]
+        """
         metric, lrs = _checks.number("metrics", metrics), self._current()
         self.last_epoch += 1
         if self._is_better(metric):
