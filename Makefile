@@ -7,6 +7,7 @@
 VERSION := $(shell awk '/define PENTE_VERSION_(MAJOR|MINOR|PATCH)/ {printf "%s%s", dot, $$3; dot="."}' include/pente.h)
 SONAME  := libpente.so.$(firstword $(subst ., ,$(VERSION)))
 LIBRARY := build/lib/libpente.so.$(VERSION)
+ARCHIVE := build/lib/libpente.a
 EMBEDDED := build/embedded
 SOURCES := Package.swift include/pente.h include/module.modulemap $(shell find Sources -type f)
 SWIFT   ?= swift
@@ -20,9 +21,9 @@ LINK     := -Lbuild/lib -lpente -Wl,-rpath,'$$ORIGIN/../lib'
 
 .PHONY: all lib run bench test test-swift test-library test-c test-levels test-python test-docs test-readme judges clean
 all: lib
-lib: $(LIBRARY)
+lib: $(LIBRARY) $(ARCHIVE)
 
-# ---- The shared library ---------------------------------------------------------------------------------------------
+# ---- The library ----------------------------------------------------------------------------------------------------
 
 # The package's modules as Embedded Swift, for which libc is enough, each in one object: SwiftPM's object for each file is
 # more code. Nothing may unwind the stack through the library: see the rule on callbacks in pente.h. Its runtime checks no
@@ -75,6 +76,16 @@ $(LIBRARY): $(OBJECTS) Sources/PenteC/exports.map
 	strip --strip-unneeded --remove-section=.comment -o $@ $(EMBEDDED)/libpente.so
 	ln -sf $(@F) build/lib/$(SONAME)
 	ln -sf $(SONAME) build/lib/libpente.so
+
+# The same for those who link statically: one object, of which nothing but pente_* is global. Functions keep sections of
+# their own, for a linker that leaves out what is not called; __dso_handle is that of what this becomes part of.
+$(ARCHIVE): $(LIBRARY)
+	ld -r --gc-sections $$(nm -D --defined-only $(LIBRARY) | awk '{ print "-u", $$3 }') \
+	    --wrap=posix_memalign --wrap=free $(OBJECTS) -o $(EMBEDDED)/libpente.o
+	objcopy --wildcard --keep-global-symbol='pente_*' --strip-unneeded --remove-section=.comment \
+	    --remove-section='.swift*' $(EMBEDDED)/libpente.o
+	rm -f $@
+	ar rcsD $@ $(EMBEDDED)/libpente.o
 
 # ---- Setting up -----------------------------------------------------------------------------------------------------
 
@@ -164,8 +175,9 @@ test: test-library test-swift test-c test-levels test-python test-docs test-read
 test-swift: | build/setup.stamp
 	$(SWIFT) test -c release
 
-test-library: $(LIBRARY)
+test-library: $(LIBRARY) $(ARCHIVE)
 	Tests/PenteCTests/check_library.sh
+	Tests/PenteCTests/check_archive.sh
 	Tests/PenteCTests/check_header.sh
 	tools/check_levels.sh $(EMBEDDED)/libpente.so
 
@@ -178,15 +190,25 @@ C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c layers.c files.c)
 C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c edits.c special_cases.c)
 C_MEMORY := Tests/PenteCTests/allocator.c
 
-build/tests/test_%: Tests/PenteCTests/test_%.c $(C_COMMON) $(C_CASES) $(C_MEMORY) $(wildcard Tests/PenteCTests/*.h) \
-    $(LIBRARY) | build/setup-test.stamp
+C_NEEDS  := $(C_COMMON) $(C_CASES) $(C_MEMORY) $(wildcard Tests/PenteCTests/*.h)
+C_TEST    = $(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) $(if $(filter arguments,$*),$(C_CASES)) \
+            $(if $(filter allocation%,$*),$(C_MEMORY)) -o $@
+
+build/tests/test_%: Tests/PenteCTests/test_%.c $(C_NEEDS) $(LIBRARY) | build/setup-test.stamp
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) $(if $(filter arguments,$*),$(C_CASES)) \
-	    $(if $(filter allocation%,$*),$(C_MEMORY)) -o $@ $(LINK) -lcmocka -lpthread -lm
+	$(C_TEST) $(LINK) -lcmocka -lpthread -lm
+
+# What the static library might do otherwise.
+STATIC_TESTS := bits allocation allocation_threads fork
+build/tests/static_%: Tests/PenteCTests/test_%.c $(C_NEEDS) $(ARCHIVE) | build/setup-test.stamp
+	@mkdir -p $(@D)
+	$(C_TEST) $(ARCHIVE) -lcmocka -lpthread -lm
 
 # Not under valgrind: what takes the allocator's place, and the threads' test, which would take minutes.
-test-c: $(addprefix build/tests/test_,$(C_TESTS)) $(foreach p,loop train digits,build/bin/$p-c build/bin/$p-cpp)
+test-c: $(addprefix build/tests/test_,$(C_TESTS)) $(addprefix build/tests/static_,$(STATIC_TESTS)) \
+    $(foreach p,loop train digits,build/bin/$p-c build/bin/$p-cpp)
 	for test in $(C_TESTS); do build/tests/test_$$test || exit 1; done
+	for test in $(STATIC_TESTS); do build/tests/static_$$test || exit 1; done
 	for test in $(filter-out allocation% threads_count,$(C_TESTS)); do $(VALGRIND) build/tests/test_$$test || exit 1; done
 	for program in loop-c train-c loop-cpp train-cpp; do \
 	    $(VALGRIND) build/bin/$$program data/linnerud.csv 3 build/$$program.txt || exit 1; done
