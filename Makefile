@@ -2,6 +2,7 @@
 # make run    trains on real data from C, Python and Swift, and compares
 # make test   all tests: Swift, C, Python
 # make bench  times training steps beside BLAS, NumPy, PyTorch, JAX and scikit-learn
+# make install, uninstall, tarball, deb: see packaging/packaging.mk
 # What is missing on the machine (see tools/setup.sh) is installed first; what is made goes to build/ and .build*/.
 
 VERSION := $(shell awk '/define PENTE_VERSION_(MAJOR|MINOR|PATCH)/ {printf "%s%s", dot, $$3; dot="."}' include/pente.h)
@@ -167,9 +168,11 @@ build/bench/swift: $(SOURCES) $(wildcard benchmarks/swift/*.swift benchmarks/swi
 bench: $(WORKERS) build/bench-venv/pente.stamp
 	build/bench-venv/bin/python benchmarks/run.py $(BENCH)
 
+include packaging/packaging.mk
+
 # ---- Tests ----------------------------------------------------------------------------------------------------------
 
-test: test-library test-swift test-c test-levels test-python test-docs test-readme
+test: test-library test-swift test-c test-levels test-python test-docs test-readme test-install
 	@echo "all tests passed"
 
 test-swift: | build/setup.stamp

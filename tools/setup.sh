@@ -28,6 +28,11 @@ if test "${1-}" = test; then
     need valgrind command -v valgrind
     need libcmocka-dev test -e /usr/include/cmocka.h
     test "$(uname -m)" != x86_64 || need qemu-user command -v qemu-x86_64
+    need clang command -v clang # Swift's own as a rule
+    need cmake command -v cmake
+    need groff-base command -v groff
+    need mandoc command -v mandoc
+    need pkg-config command -v pkg-config
 fi
 
 test -n "$missing" || exit 0

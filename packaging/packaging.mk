@@ -1,0 +1,54 @@
+# What puts the library on a machine; the Makefile includes this.
+#
+# make install    into PREFIX, below DESTDIR if that is set; make uninstall takes it away again
+# make tarball    the same as an archive to be unpacked anywhere
+# make deb        Debian packages, libpente0 and libpente-dev
+# What is to be handed on goes to build/dist.
+
+# GNU's names are in lower case, others' in upper case.
+prefix     ?= /usr/local
+PREFIX     ?= $(prefix)
+libdir     ?= $(PREFIX)/lib
+LIBDIR     ?= $(libdir)
+includedir ?= $(PREFIX)/include
+INCLUDEDIR ?= $(includedir)
+mandir     ?= $(PREFIX)/share/man
+MANDIR     ?= $(mandir)
+
+# Until version 1.0 it is the minor version that may change the interface.
+SERIES    := $(word 1,$(subst ., ,$(VERSION))).$(word 2,$(subst ., ,$(VERSION)))
+CMAKE_DIR  = $(LIBDIR)/cmake/Pente
+INSTALLED  = $(INCLUDEDIR)/pente.h $(LIBDIR)/libpente.a $(LIBDIR)/libpente.so $(LIBDIR)/$(SONAME) \
+             $(LIBDIR)/$(notdir $(LIBRARY)) $(LIBDIR)/pkgconfig/pente.pc $(MANDIR)/man3/pente.3 \
+             $(CMAKE_DIR)/PenteConfig.cmake $(CMAKE_DIR)/PenteConfigVersion.cmake
+
+# What the templates ask for. pkg-config's --define-prefix wants the folders to be named by the prefix.
+FILL = sed -e 's|@VERSION@|$(VERSION)|' -e 's|@SERIES@|$(SERIES)|' -e 's|@SONAME@|$(SONAME)|' -e 's|@PREFIX@|$(PREFIX)|' \
+    -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
+    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
+    -e "s|@LIBDIR_TO_INCLUDEDIR@|$$(realpath -m --relative-to='$(LIBDIR)' '$(INCLUDEDIR)')|"
+
+.PHONY: check-folders install uninstall tarball deb test-install test-tarball test-deb
+
+check-folders:
+	$(foreach name,PREFIX LIBDIR INCLUDEDIR MANDIR,$(if $(filter-out 1,$(words $($(name))))$(filter-out /%,$($(name))), \
+	    $(error $(name) is '$($(name))', not the absolute path of a folder, without spaces)))
+
+install: check-folders $(LIBRARY) $(ARCHIVE)
+	install -d $(sort $(dir $(addprefix $(DESTDIR),$(INSTALLED))))
+	install -m 644 include/pente.h $(DESTDIR)$(INCLUDEDIR)
+	install -m 755 $(LIBRARY) $(DESTDIR)$(LIBDIR)
+	install -m 644 $(ARCHIVE) $(DESTDIR)$(LIBDIR)
+	ln -sf $(notdir $(LIBRARY)) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libpente.so
+	for file in $(filter %.pc %.cmake %/pente.3,$(INSTALLED)); do \
+	    $(FILL) bindings/c/$${file##*/}.in > $(DESTDIR)$$file && chmod 644 $(DESTDIR)$$file || exit 1; done
+
+uninstall: check-folders
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	test ! -d $(DESTDIR)$(CMAKE_DIR) || rmdir $(DESTDIR)$(CMAKE_DIR)
+
+# ---- Tests of the above ---------------------------------------------------------------------------------------------
+
+test-install: $(LIBRARY) $(ARCHIVE) build/bin/train-c | build/setup-test.stamp
+	Tests/install/test_install.sh
