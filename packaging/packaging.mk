@@ -48,7 +48,26 @@ uninstall: check-folders
 	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 	test ! -d $(DESTDIR)$(CMAKE_DIR) || rmdir $(DESTDIR)$(CMAKE_DIR)
 
+# ---- To be handed on --------------------------------------------------------------------------------------------------
+
+# The same source gives the same bytes: their time is that of the last commit, or of what is nearest to one.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2> /dev/null),$(shell stat -c %Y CHANGELOG.md))
+RELEASE := pente-$(VERSION)-linux-$(shell uname -m)
+
+tarball: $(LIBRARY) $(ARCHIVE)
+	rm -rf build/tarball
+	$(MAKE) install DESTDIR= PREFIX=$(CURDIR)/build/tarball/$(RELEASE)
+	sed -i 's|^prefix=.*|prefix=$${pcfiledir}/../..|' build/tarball/$(RELEASE)/lib/pkgconfig/pente.pc
+	install -m 644 LICENSE build/tarball/$(RELEASE)
+	@mkdir -p build/dist
+	tar --directory build/tarball --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner \
+	    --mode=u=rwX,go=rX --create $(RELEASE) | gzip -9n > build/dist/$(RELEASE).tar.gz
+	rm -rf build/tarball
+
 # ---- Tests of the above ---------------------------------------------------------------------------------------------
 
 test-install: $(LIBRARY) $(ARCHIVE) build/bin/train-c | build/setup-test.stamp
 	Tests/install/test_install.sh
+
+test-tarball: tarball build/bin/train-c | build/setup-test.stamp
+	Tests/install/test_tarball.sh build/dist/$(RELEASE).tar.gz

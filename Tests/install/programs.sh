@@ -1,7 +1,6 @@
 # Programs that use an installed library, outside of its source tree: sourced by the tests beside this file, which run in
 # the root of that tree. Each is bindings/c/train.c, and must come to the numbers of the one in build/bin.
 export LC_ALL=C
-here=$(pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 warnings="-Wall -Wextra -Wpedantic -Werror -ffp-contract=off"
