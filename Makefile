@@ -172,7 +172,7 @@ include packaging/packaging.mk
 
 # ---- Tests ----------------------------------------------------------------------------------------------------------
 
-test: test-library test-swift test-c test-levels test-python test-docs test-readme test-install test-tarball
+test: test-library test-swift test-c test-levels test-python test-docs test-readme test-install test-tarball test-deb
 	@echo "all tests passed"
 
 test-swift: | build/setup.stamp

@@ -64,6 +64,24 @@ tarball: $(LIBRARY) $(ARCHIVE)
 	    --mode=u=rwX,go=rX --create $(RELEASE) | gzip -9n > build/dist/$(RELEASE).tar.gz
 	rm -rf build/tarball
 
+# Who makes a Debian package signs its changelog.
+DEBFULLNAME ?= $(shell git log -1 --format=%an)
+DEBEMAIL    ?= $(shell git log -1 --format=%ae)
+DEBIAN      := build/deb/pente-$(VERSION)
+
+# Of the library as it is: -d, since nothing is compiled that would want Debian's build-essential.
+deb: $(LIBRARY) $(ARCHIVE) | build/setup-test.stamp
+	rm -rf build/deb
+	mkdir -p $(DEBIAN) build/dist
+	cp -r packaging/debian CHANGELOG.md $(DEBIAN)
+	for file in control changelog; do \
+	    $(FILL) -e 's|@MAINTAINER@|$(DEBFULLNAME) <$(DEBEMAIL)>|' \
+	        -e "s|@DATE@|$$(date --utc --rfc-email --date=@$(SOURCE_DATE_EPOCH))|" \
+	        packaging/debian/$$file.in > $(DEBIAN)/debian/$$file || exit 1; \
+	    rm $(DEBIAN)/debian/$$file.in; done
+	cd $(DEBIAN) && dpkg-buildpackage --build=binary --no-sign -d
+	cp build/deb/*.deb build/dist
+
 # ---- Tests of the above ---------------------------------------------------------------------------------------------
 
 test-install: $(LIBRARY) $(ARCHIVE) build/bin/train-c | build/setup-test.stamp
@@ -71,3 +89,6 @@ test-install: $(LIBRARY) $(ARCHIVE) build/bin/train-c | build/setup-test.stamp
 
 test-tarball: tarball build/bin/train-c | build/setup-test.stamp
 	Tests/install/test_tarball.sh build/dist/$(RELEASE).tar.gz
+
+test-deb: deb build/bin/train-c
+	Tests/install/test_deb.sh build/deb/*.changes

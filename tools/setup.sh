@@ -30,7 +30,10 @@ if test "${1-}" = test; then
     test "$(uname -m)" != x86_64 || need qemu-user command -v qemu-x86_64
     need clang command -v clang # Swift's own as a rule
     need cmake command -v cmake
+    need debhelper command -v dh
+    need dpkg-dev command -v dpkg-buildpackage
     need groff-base command -v groff
+    need lintian command -v lintian
     need mandoc command -v mandoc
     need pkg-config command -v pkg-config
 fi
