@@ -23,7 +23,8 @@ INSTALLED  = $(INCLUDEDIR)/pente.h $(LIBDIR)/libpente.a $(LIBDIR)/libpente.so $(
              $(CMAKE_DIR)/PenteConfig.cmake $(CMAKE_DIR)/PenteConfigVersion.cmake
 
 # What the templates ask for. pkg-config's --define-prefix wants the folders to be named by the prefix.
-FILL = sed -e 's|@VERSION@|$(VERSION)|' -e 's|@SERIES@|$(SERIES)|' -e 's|@SONAME@|$(SONAME)|' -e 's|@PREFIX@|$(PREFIX)|' \
+FILL = sed -e 's|@VERSION@|$(VERSION)|' -e 's|@SERIES@|$(SERIES)|' -e 's|@SONAME@|$(SONAME)|' \
+    -e 's|@PREFIX@|$(PREFIX)|' \
     -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
     -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
     -e "s|@LIBDIR_TO_INCLUDEDIR@|$$(realpath -m --relative-to='$(LIBDIR)' '$(INCLUDEDIR)')|"
@@ -48,7 +49,7 @@ uninstall: check-folders
 	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 	test ! -d $(DESTDIR)$(CMAKE_DIR) || rmdir $(DESTDIR)$(CMAKE_DIR)
 
-# ---- To be handed on --------------------------------------------------------------------------------------------------
+# ---- To be handed on -----------------------------------------------------------------------------------------------
 
 # The same source gives the same bytes: their time is that of the last commit, or of what is nearest to one.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2> /dev/null),$(shell stat -c %Y CHANGELOG.md))
@@ -65,12 +66,13 @@ tarball: $(LIBRARY) $(ARCHIVE)
 	rm -rf build/tarball
 
 # Who makes a Debian package signs its changelog.
-DEBFULLNAME ?= $(shell git log -1 --format=%an)
-DEBEMAIL    ?= $(shell git log -1 --format=%ae)
+DEBFULLNAME ?= $(shell git log -1 --format=%an 2> /dev/null)
+DEBEMAIL    ?= $(shell git log -1 --format=%ae 2> /dev/null)
 DEBIAN      := build/deb/pente-$(VERSION)
 
 # Of the library as it is: -d, since nothing is compiled that would want Debian's build-essential.
 deb: $(LIBRARY) $(ARCHIVE) | build/setup-test.stamp
+	$(if $(DEBEMAIL),,$(error DEBFULLNAME and DEBEMAIL are not set, and there is no commit to take them from))
 	rm -rf build/deb
 	mkdir -p $(DEBIAN) build/dist
 	cp -r packaging/debian CHANGELOG.md $(DEBIAN)
@@ -91,4 +93,4 @@ test-tarball: tarball build/bin/train-c | build/setup-test.stamp
 	Tests/install/test_tarball.sh build/dist/$(RELEASE).tar.gz
 
 test-deb: deb build/bin/train-c
-	Tests/install/test_deb.sh build/deb/*.changes
+	Tests/install/test_deb.sh build/deb

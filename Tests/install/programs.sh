@@ -1,5 +1,6 @@
-# Programs that use an installed library, outside of its source tree: sourced by the tests beside this file, which run in
-# the root of that tree. Each is bindings/c/train.c, and must come to the numbers of the one in build/bin.
+# shellcheck shell=sh disable=SC2086 # flags are many words
+# Programs that use an installed library, outside of its source tree: for the tests beside this file, which run in the root
+# of that tree. Each is bindings/c/train.c, and must come to the numbers of the one in build/bin.
 export LC_ALL=C
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -59,15 +60,12 @@ with_pkg_config() {
     static=$(pkg-config --static --cflags --libs pente)
     for standard in "$@"; do
         case $standard in c++*) compiler=$cxx_compiler ;; *) compiler=$c_compiler ;; esac
-        # shellcheck disable=SC2086
         compile $compiler $standard "$scratch/shared" $shared "-Wl,-rpath,$libdir"
         needs "$scratch/shared" | grep -qx libpente.so.0 || fail "$shared links no libpente.so.0"
         check_numbers "$scratch/shared"
-        # shellcheck disable=SC2086
         compile $compiler $standard "$scratch/static" -Wl,-Bstatic $static -Wl,-Bdynamic
         check_static "$scratch/static"
         test -e "$($compiler -print-file-name=libc.a)" || continue
-        # shellcheck disable=SC2086
         compile $compiler $standard "$scratch/alone" -static $static
         test -z "$(needs "$scratch/alone")" || fail "$standard -static $static is not static"
         check_static "$scratch/alone"

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs the library into a fresh folder, uses it as programs do, and uninstalls it. Run by `make test-install`.
+# shellcheck disable=SC2046,SC2086 # flags are many words
 set -eu
 . Tests/install/programs.sh
 
@@ -12,16 +13,15 @@ ${MAKE:-make} --silent install DESTDIR="$stage" PREFIX=/opt/pente
 
 export PKG_CONFIG_LIBDIR="$prefix/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$stage"
 test "$(pkg-config --modversion pente)" = "$version" || fail "pente.pc has another version than the header"
+test "$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --define-prefix --variable=libdir pente)" = "$prefix/lib" ||
+    fail "pente.pc cannot be moved"
 for compilers in "gcc g++" "clang clang++"; do
-    # shellcheck disable=SC2086
     with_pkg_config "$prefix/lib" $compilers c11 c17 c++17
-    # shellcheck disable=SC2086
     with_cmake $compilers "$prefix"
 done
 
 # A shared library that the static one is part of: it stays loaded, and needs libc alone.
 static=$(pkg-config --static --libs pente)
-# shellcheck disable=SC2086
 cc -shared -o "$scratch/libguest.so" -Wl,-z,text -Wl,-Bstatic -Wl,--whole-archive $static -Wl,--no-whole-archive \
     -Wl,-Bdynamic
 readelf -dW "$scratch/libguest.so" | grep -q NODELETE || fail "a library with libpente.a in it may be unloaded"
@@ -41,7 +41,6 @@ while read -r function; do
     grep -q "^\.Fn $function\b" "$page" || fail "the manual page does not name $function"
 done < Tests/PenteCTests/exports.txt
 sed -n '/^\.Bd -literal/,/^\.Ed/ { /^\.[BE]d/d; s/\\e/\\/g; p }' "$page" > "$scratch/example.c"
-# shellcheck disable=SC2086
 cc -std=c11 $warnings "$scratch/example.c" -o "$scratch/example" $(pkg-config --cflags --libs pente) \
     "-Wl,-rpath,$prefix/lib"
 test "$("$scratch/example")" = "y = 2.00 x + 1.00" || fail "the manual page's example does not print what it says"
