@@ -261,9 +261,9 @@ static PyMethodDef trainer_methods[] = {
      "parameters; 0 does neither. on_epoch is called with an Epoch after each and stops the run by returning True. "
      "Then lr_scheduler, one of pente.lr_scheduler over this trainer's optimizer, makes its step: a ReduceLROnPlateau "
      "with the validation loss, or without a validation set the training loss. progress=True shows a bar on stderr, "
-     "by tqdm. Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what that "
-     "raises, as a loss that is not finite, leaves parameters, gradients, momentum and the lr_scheduler as they were "
-     "before fit."},
+     "by tqdm. Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what "
+     "that raises, as a loss that is not finite, leaves parameters, gradients, momentum and the lr_scheduler as they "
+     "were before fit."},
     {"__reduce__", trainer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };

@@ -423,7 +423,8 @@ class ReduceLROnPlateau(LRScheduler):
         self.threshold = _checks.not_negative("threshold", threshold)
         self.threshold_mode = _checks.one_of("threshold_mode", threshold_mode, ("rel", "abs"))
         self.cooldown = _checks.whole("cooldown", cooldown, 0)
-        self.min_lrs = [_checks.not_negative("min_lr", value) for value in _checks.for_groups("min_lr", min_lr, optimizer)]
+        min_lrs = _checks.for_groups("min_lr", min_lr, optimizer)
+        self.min_lrs = [_checks.not_negative("min_lr", value) for value in min_lrs]
         self.eps = _checks.not_negative("eps", eps)
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
