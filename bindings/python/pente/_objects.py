@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pickle import PickleBuffer
 from typing import Any, TypeVar
 
@@ -70,11 +71,11 @@ def torch_function(
     function: Callable[..., object], types: object, arguments: object = (), keywords: Mapping[str, object] | None = None
 ) -> object:
     """Calls it with tensors that share the matrices' memory."""
-    from torch.utils import dlpack  # type: ignore[import-not-found, unused-ignore]
+    from_dlpack = import_module("torch").from_dlpack
 
     def tensors(value: Any) -> Any:
         if isinstance(value, Matrix):
-            return dlpack.from_dlpack(value)
+            return from_dlpack(value)
         if isinstance(value, (list, tuple)):
             return type(value)(map(tensors, value))
         return value
