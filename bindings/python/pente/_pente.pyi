@@ -24,6 +24,14 @@ class _SupportsArray(Protocol):
 _Writable: TypeAlias = Buffer | _SupportsDLPack
 _Array: TypeAlias = _Writable | _SupportsArray
 
+class _AllOptions(TypedDict):
+    lr: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+
 class _Options(TypedDict, total=False):
     lr: float
     momentum: float
@@ -213,7 +221,7 @@ class SGD:
         maximize: bool = False,
     ) -> Self: ...
     @property
-    def groups(self) -> list[_Options]: ...
+    def groups(self) -> list[_AllOptions]: ...
     @property
     def step_count(self) -> int: ...
     def step(self) -> None: ...

@@ -193,8 +193,8 @@ class ConstantLR(LRScheduler):
     """
 
     def __init__(self, optimizer: SGD, factor: float = 1 / 3, total_iters: int = 5) -> None:
-        self.factor = _checks.factor("factor", factor)
-        self.total_iters = _checks.whole("total_iters", total_iters, 1)
+        self.factor: float = _checks.factor("factor", factor)
+        self.total_iters: int = _checks.whole("total_iters", total_iters, 1)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -215,11 +215,11 @@ class LinearLR(LRScheduler):
     def __init__(
         self, optimizer: SGD, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        self.start_factor = _checks.factor("start_factor", start_factor)
-        self.end_factor = _checks.not_negative("end_factor", end_factor)
+        self.start_factor: float = _checks.factor("start_factor", start_factor)
+        self.end_factor: float = _checks.not_negative("end_factor", end_factor)
         if self.end_factor > 1:
             raise ValueError(f"end_factor is {self.end_factor}; it must be at most 1")
-        self.total_iters = _checks.whole("total_iters", total_iters, 1)
+        self.total_iters: int = _checks.whole("total_iters", total_iters, 1)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -242,8 +242,8 @@ class StepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: SGD, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size = _checks.whole("step_size", step_size, 1)
-        self.gamma = _checks.not_negative("gamma", gamma)
+        self.step_size: int = _checks.whole("step_size", step_size, 1)
+        self.gamma: float = _checks.not_negative("gamma", gamma)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -260,8 +260,8 @@ class MultiStepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: SGD, milestones: Iterable[int], gamma: float = 0.1) -> None:
-        self.milestones = sorted(_checks.wholes("milestones", milestones, 0))
-        self.gamma = _checks.not_negative("gamma", gamma)
+        self.milestones: list[int] = sorted(_checks.wholes("milestones", milestones, 0))
+        self.gamma: float = _checks.not_negative("gamma", gamma)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -278,7 +278,7 @@ class ExponentialLR(LRScheduler):
     """
 
     def __init__(self, optimizer: SGD, gamma: float) -> None:
-        self.gamma = _checks.not_negative("gamma", gamma)
+        self.gamma: float = _checks.not_negative("gamma", gamma)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -295,8 +295,8 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(self, optimizer: SGD, T_max: int, eta_min: float = 0.0) -> None:
-        self.T_max = _checks.whole("T_max", T_max, 1)
-        self.eta_min = _checks.not_negative("eta_min", eta_min)
+        self.T_max: int = _checks.whole("T_max", T_max, 1)
+        self.eta_min: float = _checks.not_negative("eta_min", eta_min)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -322,7 +322,7 @@ class InverseScalingLR(LRScheduler):
     """
 
     def __init__(self, optimizer: SGD, power_t: float = 0.25) -> None:
-        self.power_t = _checks.not_negative("power_t", power_t)
+        self.power_t: float = _checks.not_negative("power_t", power_t)
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:
@@ -345,11 +345,14 @@ class SequentialLR(LRScheduler):
     [0.75, 1.0, 0.5, 0.25]
     """
 
+    base_lrs: list[float]
+    last_epoch: int
+
     def __init__(self, optimizer: SGD, schedulers: Iterable[LRScheduler], milestones: Iterable[int]) -> None:
         if not isinstance(schedulers, Iterable):
             raise TypeError(f"schedulers must be a list of schedulers, not {schedulers!r}")
-        self.schedulers = list(schedulers)
-        self.milestones = _checks.wholes("milestones", milestones, 1)
+        self.schedulers: list[LRScheduler] = list(schedulers)
+        self.milestones: list[int] = _checks.wholes("milestones", milestones, 1)
         for i, scheduler in enumerate(self.schedulers):
             if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, (SequentialLR, ReduceLROnPlateau)):
                 raise TypeError(f"schedulers[{i}] must be another kind of scheduler, not {scheduler!r}")
@@ -403,6 +406,8 @@ class ReduceLROnPlateau(LRScheduler):
     [1.0, 1.0, 1.0, 0.5]
     """
 
+    last_epoch: int
+
     def __init__(
         self,
         optimizer: SGD,
@@ -415,20 +420,20 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: float | list[float] | tuple[float, ...] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        self.mode = _checks.one_of("mode", mode, ("min", "max"))
-        self.factor = _checks.not_negative("factor", factor)
+        self.mode: str = _checks.one_of("mode", mode, ("min", "max"))
+        self.factor: float = _checks.not_negative("factor", factor)
         if self.factor >= 1:
             raise ValueError(f"factor is {self.factor}; it must be below 1")
-        self.patience = _checks.whole("patience", patience, 0)
-        self.threshold = _checks.not_negative("threshold", threshold)
-        self.threshold_mode = _checks.one_of("threshold_mode", threshold_mode, ("rel", "abs"))
-        self.cooldown = _checks.whole("cooldown", cooldown, 0)
+        self.patience: int = _checks.whole("patience", patience, 0)
+        self.threshold: float = _checks.not_negative("threshold", threshold)
+        self.threshold_mode: str = _checks.one_of("threshold_mode", threshold_mode, ("rel", "abs"))
+        self.cooldown: int = _checks.whole("cooldown", cooldown, 0)
         min_lrs = _checks.for_groups("min_lr", min_lr, optimizer)
-        self.min_lrs = [_checks.not_negative("min_lr", value) for value in min_lrs]
-        self.eps = _checks.not_negative("eps", eps)
-        self.best = math.inf if mode == "min" else -math.inf
-        self.num_bad_epochs = 0
-        self.cooldown_counter = 0
+        self.min_lrs: list[float] = [_checks.not_negative("min_lr", value) for value in min_lrs]
+        self.eps: float = _checks.not_negative("eps", eps)
+        self.best: float = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs: int = 0
+        self.cooldown_counter: int = 0
         super().__init__(optimizer)
 
     def _lr(self, epoch: int, lr: float, base_lr: float) -> float:

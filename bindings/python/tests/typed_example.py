@@ -38,6 +38,8 @@ def train(x: memoryview, y: memoryview, path: Path) -> tuple[pente.History, list
     layer = pente.Linear(2, 1, dtype="float64", seed=0)
     optimizer = pente.SGD([{"layers": layer, "lr": 0.1}], momentum=0.5)
     optimizer.set_options(0, nesterov=True)
+    rate: float = optimizer.groups[0]["lr"]
+    assert rate == optimizer.lr
     loss = pente.MSELoss("mean")
     trainer = pente.Trainer(layer, optimizer, loss)
     losses: list[float] = []
