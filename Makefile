@@ -1,6 +1,7 @@
 # make        the shared library, in build/lib
 # make run    trains on real data from C, Python and Swift, and compares
 # make test   all tests: Swift, C, Python
+# make wheel  the Python package, in build/dist: a wheel and its source distribution
 # make bench  times training steps beside BLAS, NumPy, PyTorch, JAX and scikit-learn
 # make install, uninstall, tarball, deb: see packaging/packaging.mk
 # What is missing on the machine (see tools/setup.sh) is installed first; what is made goes to build/ and .build*/.
@@ -20,7 +21,8 @@ WARNINGS := -Wall -Wextra -Wpedantic -Werror
 EXAMPLE  := -Iinclude $(CFLAGS) $(WARNINGS) -ffp-contract=off
 LINK     := -Lbuild/lib -lpente -Wl,-rpath,'$$ORIGIN/../lib'
 
-.PHONY: all lib run bench test test-swift test-library test-c test-levels test-python test-docs test-readme judges clean
+.PHONY: all lib wheel sdist run bench judges clean \
+        test test-swift test-library test-c test-levels test-python test-wheel test-docs test-readme
 all: lib
 lib: $(LIBRARY) $(ARCHIVE)
 
@@ -103,11 +105,19 @@ build/venv/stamp: build/setup.stamp tools/requirements.txt
 	$(PYTHON) -m pip install --quiet --upgrade -r tools/requirements.txt
 	touch $@
 
-# Our package, into the venv of the tests or that of the benchmark.
-build/%/pente.stamp: build/%/stamp $(LIBRARY) \
-    $(shell find bindings/python/pente bindings/python/extension -type f -name '*.[chip]*') \
-    bindings/python/setup.py bindings/python/pyproject.toml
-	build/$*/bin/python -m pip install --quiet --no-build-isolation --no-deps --force-reinstall bindings/python
+# The Python package. The wheel is built from the sdist, so that the tests see whether it lacks anything; only libpente is
+# not compiled again.
+PACKAGE := $(wildcard $(addprefix bindings/python/,pente/*.* pente/*/*.py extension/*.[ch] *.py *.toml *.in *.md))
+wheel sdist: build/dist.stamp
+
+build/dist.stamp: build/venv/stamp $(LIBRARY) $(SOURCES) Makefile LICENSE $(PACKAGE)
+	rm -rf build/dist
+	PENTE_LIBRARY_DIR=$(CURDIR)/build/lib $(PYTHON) -m build --quiet --no-isolation --outdir build/dist bindings/python
+	touch $@
+
+# Into the venv of the tests or that of the benchmark.
+build/%/pente.stamp: build/%/stamp build/dist.stamp
+	build/$*/bin/python -m pip install --quiet --no-deps --force-reinstall build/dist/*.whl
 	touch $@
 
 # PyTorch's CPU build, for the tests that compare with it live; they are skipped without. Where pip does not find it, name
@@ -168,11 +178,11 @@ build/bench/swift: $(SOURCES) $(wildcard benchmarks/swift/*.swift benchmarks/swi
 bench: $(WORKERS) build/bench-venv/pente.stamp
 	build/bench-venv/bin/python benchmarks/run.py $(BENCH)
 
-include packaging/packaging.mk
+-include packaging/packaging.mk  # which an sdist of the Python package does without
 
 # ---- Tests ----------------------------------------------------------------------------------------------------------
 
-test: test-library test-swift test-c test-levels test-python test-docs test-readme test-install test-tarball test-deb
+test: test-library test-swift test-c test-levels test-python test-wheel test-docs test-readme test-install test-tarball test-deb
 	@echo "all tests passed"
 
 test-swift: | build/setup.stamp
@@ -240,9 +250,14 @@ endif
 test-python: build/venv/pente.stamp
 	$(PYTHON) -m pytest bindings/python/tests
 
+# The wheel and its source distribution as such, and the wheel without NumPy and with other CPythons.
+test-wheel: build/dist.stamp
+	$(PYTHON) -m pytest bindings/python/dist_tests
+	tools/test_wheel.sh
+
 # The derivations compute what they derive.
 test-docs: build/venv/pente.stamp
-	$(PYTHON) -m pytest -q -p no:cacheprovider -W error --doctest-glob='*.md' docs/gradients.md
+	$(PYTHON) -m pytest -q -p no:cacheprovider -W error --doctest-glob='*.md' docs/gradients.md bindings/python/README.md
 
 # What the README shows is what the tests run.
 test-readme:

@@ -1,9 +1,16 @@
-"""The module itself: several of it, and its end."""
+"""The module itself: where it is, several of it, and its end."""
 
 import sys
+import sysconfig
+from pathlib import Path
 
+import pente
 import pytest
 from support import run_python
+
+
+def test_it_is_the_installed_package():
+    assert Path(pente.__file__).parent == Path(sysconfig.get_path("platlib"), "pente")
 
 
 def test_an_interpreter_of_its_own_and_its_end():
@@ -51,6 +58,51 @@ def test_an_interpreter_of_its_own_and_its_end():
             assert failure is None, failure
             interpreters.destroy(interpreter)
         assert layer.weight.tolist() == pente.Linear(3, 2, seed=0).weight.tolist()
+        """
+    )
+
+
+def test_threads_train_in_interpreters_of_their_own():
+    """From Python 3.12 on each has a GIL of its own."""
+    run_python(
+        """
+        import os, textwrap, threading
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+
+        code = textwrap.dedent(
+            '''
+            import array, os, pente
+            x = memoryview(array.array("f", [i * 7 % 11 / 11 for i in range(640)])).cast("B").cast("f", (64, 10))
+            y = memoryview(array.array("f", [i * 3 % 5 / 5 for i in range(64)])).cast("B").cast("f", (64, 1))
+            layer = pente.Linear(10, 1, seed=0)
+            epochs = []
+            trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.01), pente.MSELoss())
+            for _ in range(20):
+                trainer.fit(x, y, epochs=10, batch_size=8, on_epoch=epochs.append)
+            assert len(epochs) == 200
+            os.write(pipe, bytes(layer.weight))
+            '''
+        )
+
+        def train(results):
+            reader, writer = os.pipe()
+            interpreter = interpreters.create()
+            execute = getattr(interpreters, "exec", None) or interpreters.run_string
+            failure = execute(interpreter, f"pipe = {writer}" + code)
+            interpreters.destroy(interpreter)
+            results.append(failure or os.read(reader, 1000))
+
+        results = []
+        threads = [threading.Thread(target=train, args=(results,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        train(alone := [])
+        assert len(alone[0]) == 40 and results == 4 * alone, results
         """
     )
 
