@@ -3,6 +3,7 @@
 # make test   all tests: Swift, C, Python
 # make wheel  the Python package, in build/dist: a wheel and its source distribution
 # make bench  times training steps beside BLAS, NumPy, PyTorch, JAX and scikit-learn
+# make dist   all that a release hands on, in build/dist, with checksums
 # make install, uninstall, tarball, deb: see packaging/packaging.mk
 # What is missing on the machine (see tools/setup.sh) is installed first; what is made goes to build/ and .build*/.
 
@@ -111,8 +112,8 @@ PACKAGE := $(wildcard $(addprefix bindings/python/,pente/*.* pente/*/*.py extens
 wheel sdist: build/dist.stamp
 
 build/dist.stamp: build/venv/stamp $(LIBRARY) $(SOURCES) Makefile LICENSE $(PACKAGE)
-	rm -rf build/dist
-	PENTE_LIBRARY_DIR=$(CURDIR)/build/lib $(PYTHON) -m build --quiet --no-isolation --outdir build/dist bindings/python
+	rm -f build/dist/*.whl
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) PENTE_LIBRARY_DIR=$(CURDIR)/build/lib $(PYTHON) -m build --quiet --no-isolation --outdir build/dist bindings/python
 	touch $@
 
 # Into the venv of the tests or that of the benchmark.
@@ -182,7 +183,8 @@ bench: $(WORKERS) build/bench-venv/pente.stamp
 
 # ---- Tests ----------------------------------------------------------------------------------------------------------
 
-test: test-library test-swift test-c test-levels test-python test-wheel test-docs test-readme test-install test-tarball test-deb
+test: test-library test-swift test-c test-levels test-python test-wheel test-docs test-readme test-install test-tarball \
+    test-deb test-dist
 	@echo "all tests passed"
 
 test-swift: | build/setup.stamp

@@ -3,6 +3,7 @@
 # make install    into PREFIX, below DESTDIR if that is set; make uninstall takes it away again
 # make tarball    the same as an archive to be unpacked anywhere
 # make deb        Debian packages, libpente0 and libpente-dev
+# make dist       these two and the Python package, with checksums
 # What is to be handed on goes to build/dist.
 
 # GNU's names are in lower case, others' in upper case.
@@ -29,7 +30,7 @@ FILL = sed -e 's|@VERSION@|$(VERSION)|' -e 's|@SERIES@|$(SERIES)|' -e 's|@SONAME
     -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
     -e "s|@LIBDIR_TO_INCLUDEDIR@|$$(realpath -m --relative-to='$(LIBDIR)' '$(INCLUDEDIR)')|"
 
-.PHONY: check-folders install uninstall tarball deb test-install test-tarball test-deb
+.PHONY: check-folders install uninstall tarball deb dist test-install test-tarball test-deb test-dist
 
 check-folders:
 	$(foreach name,PREFIX LIBDIR INCLUDEDIR MANDIR,$(if $(filter-out 1,$(words $($(name))))$(filter-out /%,$($(name))), \
@@ -84,6 +85,10 @@ deb: $(LIBRARY) $(ARCHIVE) | build/setup-test.stamp
 	cd $(DEBIAN) && dpkg-buildpackage --build=binary --no-sign -d
 	cp build/deb/*.deb build/dist
 
+# Of this version alone: others' files may lie there still.
+dist: wheel tarball deb
+	cd build/dist && rm -f SHA256SUMS $$(ls | grep -vF $(VERSION)) && sha256sum * > SHA256SUMS
+
 # ---- Tests of the above ---------------------------------------------------------------------------------------------
 
 test-install: $(LIBRARY) $(ARCHIVE) build/bin/train-c | build/setup-test.stamp
@@ -94,3 +99,9 @@ test-tarball: tarball build/bin/train-c | build/setup-test.stamp
 
 test-deb: deb build/bin/train-c
 	Tests/install/test_deb.sh build/deb
+
+# A wheel, its sdist, the archive and two Debian packages.
+test-dist: dist
+	cd build/dist && sha256sum --check --quiet SHA256SUMS && test $$(wc -l < SHA256SUMS) = 5 && \
+	    test $$(ls | grep -cE '^(pente|libpente(0|-dev))[-_]$(VERSION).*\.(whl|tar\.gz|deb)$$') = 5
+	@echo "test-dist: 5 files of $(VERSION), with checksums"
