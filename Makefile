@@ -22,8 +22,9 @@ WARNINGS := -Wall -Wextra -Wpedantic -Werror
 EXAMPLE  := -Iinclude $(CFLAGS) $(WARNINGS) -ffp-contract=off
 LINK     := -Lbuild/lib -lpente -Wl,-rpath,'$$ORIGIN/../lib'
 
-.PHONY: all lib wheel sdist run bench judges clean \
-        test test-swift test-library test-c test-levels test-python test-wheel test-docs test-readme
+.PHONY: all lib wheel sdist docs run bench judges clean \
+        test test-format test-library test-swift test-swift-package test-c test-levels test-python test-wheel test-docs \
+        test-readme
 all: lib
 lib: $(LIBRARY) $(ARCHIVE)
 
@@ -183,8 +184,8 @@ bench: $(WORKERS) build/bench-venv/pente.stamp
 
 # ---- Tests ----------------------------------------------------------------------------------------------------------
 
-test: test-library test-swift test-c test-levels test-python test-wheel test-docs test-readme test-install test-tarball \
-    test-deb test-dist
+test: test-format test-library test-swift test-swift-package test-c test-levels test-python test-wheel test-docs \
+    test-readme test-install test-tarball test-deb test-dist docs
 	@echo "all tests passed"
 
 test-swift: | build/setup.stamp
@@ -264,6 +265,9 @@ test-docs: build/venv/pente.stamp
 # What the README shows is what the tests run.
 test-readme:
 	python3 tools/check_readme.py
+
+test-format: | build/setup.stamp
+	$(SWIFT) format lint --recursive --strict Sources Tests bindings/swift benchmarks/swift Package.swift
 
 clean:
 	rm -rf build .build .build-bench

@@ -6,9 +6,9 @@ public enum ActivationFunction: Sendable, Equatable {
     case relu
     /// x where x > 0, else ax. Derivative: 1 where x > 0, else a, the negative slope.
     case leakyReLU(negativeSlope: Double = 0.01)
-    /// Derivative: 1 − y².
+    /// y = tanh x. Derivative: 1 − y².
     case tanh
-    /// 1/(1 + e⁻ˣ). Derivative: y(1 − y).
+    /// y = 1/(1 + e⁻ˣ). Derivative: y(1 − y).
     case sigmoid
     /// log(1 + eˣ). Derivative: 1/(1 + e⁻ˣ).
     case softplus
@@ -31,11 +31,14 @@ public enum ActivationFunction: Sendable, Equatable {
 }
 
 /// y = f(x), element by element, for any number of columns; ∂x = f′(x)·G. It has no parameters.
+///
+/// The derivatives are worked out in docs/gradients.md, section 10.
 public final class Activation<Element: Scalar>: Layer<Element> {
+    /// f.
     public let function: ActivationFunction
     private let kernel: ActivationPass<Element>.Function
 
-    /// Throws for a negative slope that is not finite.
+    /// Throws `.invalidArgument` for a negative slope that is not finite as an `Element`.
     public convenience init(_ function: ActivationFunction) throws(PenteError) {
         try Self.require(function)
         self.init(unchecked: function)

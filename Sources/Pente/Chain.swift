@@ -6,7 +6,9 @@ import PenteSystem
 ///
 /// By the chain rule the gradient goes through the layers backward, from the last one's output to the first one's input.
 /// The parameters are those of the layers, which may go on to be used by themselves, as "0.weight", "0.bias", "2.weight".
+/// A chain and its layers belong to one thread, or actor, together.
 public final class Chain<Element: Scalar>: Layer<Element> {
+    /// In the order in which x goes through them.
     public let layers: [Layer<Element>]
     private let links: [Link<Element>]
     /// The first layer with something to train: gradients go no further back unless x's is wanted.
@@ -16,7 +18,9 @@ public final class Chain<Element: Scalar>: Layer<Element> {
     package static var deepest: Int { 64 }
 
     /// At least one layer, and one with a number of columns of its own; each takes as many columns as the one before
-    /// gives. No parameter may be in it twice.
+    /// gives. No parameter may be in it twice, and chains nest 64 deep at most.
+    ///
+    /// Throws `.shapeMismatch` for two layers that do not fit together, and else `.invalidArgument`.
     public convenience init(_ layers: [Layer<Element>]) throws(PenteError) {
         let widths = try Self.require(layers)
         self.init(layers, widths)

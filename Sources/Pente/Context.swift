@@ -1,12 +1,13 @@
 import PenteKernels
 
 /// What a forward pass keeps for its backward pass, with the workspace of both. Reuse it from step to step: only the
-/// first allocates. One context serves one pass at a time.
+/// first allocates. One context serves one pass at a time, and belongs to its layer's thread, or actor.
 public final class Context<Element: Scalar> {
     package var x: Matrix<Element>?
     package var layer: Layer<Element>?
     package var memory = PassMemory<Element>()
 
+    /// A context that holds no pass yet, for any layer.
     public init() {}
 }
 

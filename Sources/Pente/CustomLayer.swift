@@ -4,34 +4,37 @@ import PenteKernels
 ///
 /// Both methods see a batch as a whole, and keep nothing from one call to the next: between a forward pass and its
 /// backward pass others may come. What they throw comes out of the call that led to them, and nothing has changed then.
-/// See `checkGradients` for whether the derivatives are right.
+/// They run on the thread that made the call. See `checkGradients(layer:mse:x:target:options:)` for whether the
+/// derivatives are right.
 open class CustomLayer<Element: Scalar>: _UserLayer<Element> {
     /// `inputs` and `outputs` of 0: any number of columns, and as many go out. The parameters have different names,
-    /// without a dot.
+    /// without a dot. Throws `.invalidArgument` for others.
     public init(inputs: Int, outputs: Int, parameters: [Parameter<Element>] = []) throws(PenteError) {
         try requireCustom(inputs: inputs, outputs: outputs, names: parameters.map { $0.name })
         super.init(inputs, outputs, parameters)
     }
 
-    /// y = h(x): as many rows as x, q × outputs.
+    /// y = h(x): for an x of q × inputs, q × outputs. Another shape is a `.shapeMismatch`.
     open func computeForward(_ x: Matrix<Element>) throws(PenteError) -> Matrix<Element> {
         fatalError("a custom layer defines computeForward")
     }
 
     /// Given x, y = h(x) and `gradOutput` = ∂L/∂y: ∂L/∂x, of x's shape, and for each parameter, in their order, the
-    /// gradient of this batch.
+    /// gradient of this batch, of the parameter's shape. Other shapes are a `.shapeMismatch`.
     open func computeBackward(
         _ gradOutput: Matrix<Element>, x: Matrix<Element>, y: Matrix<Element>
     ) throws(PenteError) -> (gradInput: Matrix<Element>, gradients: [Matrix<Element>]) {
         fatalError("a custom layer defines computeBackward")
     }
 
+    /// Not for users, though public.
     public final override func _computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>)
         throws(PenteError)
     {
         try y.copy(computeForward(Matrix(copying: x)), "computeForward returned a y that")
     }
 
+    /// Not for users, though public.
     public final override func _computeBackward(
         _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, y: MatrixView<Element>,
         gradInput: MutableMatrixView<Element>, gradients: UnsafeMutablePointer<Element>
@@ -77,11 +80,12 @@ open class _UserLayer<Element: Scalar>: Layer<Element> {
         workspacePerRow.forEachColumn = 2
     }
 
+    /// Writes y = h(x).
     open func _computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) throws(PenteError) {
         fatalError("a layer defines its forward pass")
     }
 
-    /// `gradients` is where those of the parameters go, one behind another; 0 at first.
+    /// Writes ∂L/∂x; `gradients` is where those of the parameters go, one behind another; 0 at first.
     open func _computeBackward(
         _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, y: MatrixView<Element>,
         gradInput: MutableMatrixView<Element>, gradients: UnsafeMutablePointer<Element>

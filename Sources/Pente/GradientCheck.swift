@@ -1,12 +1,17 @@
 import PenteKernels
 
-/// How `checkGradients` compares: an element passes if |analytic − numeric| ≤ atol + rtol·|numeric|.
+/// How `checkGradients(layer:mse:x:target:options:)` compares.
+///
+/// An element passes if |analytic − numeric| ≤ atol + rtol·|numeric|.
 public struct GradientCheckOptions: Sendable {
-    /// The step of the central differences.
+    /// The step of the central differences: finite and above 0.
     public var eps = 1e-6
+    /// The absolute tolerance, as `rtol` finite and not negative.
     public var atol = 1e-5
+    /// The tolerance in units of the numeric gradient.
     public var rtol = 1e-3
 
+    /// They are checked when they are used: what is out of range is `.invalidArgument` there.
     public init(eps: Double = 1e-6, atol: Double = 1e-5, rtol: Double = 1e-3) {
         self.eps = eps
         self.atol = atol
@@ -24,14 +29,19 @@ public struct GradientCheckOptions: Sendable {
 
 /// What a gradient check found: the element with the largest error for its tolerance.
 public struct GradientCheckReport: Sendable {
+    /// Whether every element is within its tolerance.
     public fileprivate(set) var passed = true
     /// How many elements were compared.
     public fileprivate(set) var checked = 0
-    /// "x", "target" or a parameter's name.
+    /// Where the largest error is: "x", "target" or a parameter's name.
     public fileprivate(set) var worst = ""
+    /// That element's row, from 0.
     public fileprivate(set) var row = 0
+    /// That element's column, from 0.
     public fileprivate(set) var column = 0
+    /// Its gradient as `backward` gives it.
     public fileprivate(set) var analytic = 0.0
+    /// Its gradient by central differences.
     public fileprivate(set) var numeric = 0.0
     /// |analytic − numeric|.
     public fileprivate(set) var error = 0.0
@@ -43,9 +53,14 @@ public struct GradientCheckReport: Sendable {
 /// with central differences (L(v + eps) − L(v − eps)) / 2eps: for any layer, chains and custom ones included.
 ///
 /// Without a layer, x is the prediction. Without a loss and target, L is the sum of layer(x) times fixed pseudo-random
-/// numbers; so it is for a loss with the reduction `.none`. At a kink (a relu at 0) the two differ by right. Other forward
-/// passes come between that of x and its backward, so a layer that remembers an x of its own fails. The layer is
-/// afterwards as before, to the bit.
+/// numbers; so it is for a loss with the reduction `.none`. At a kink (a relu at 0) the two differ by right. Other
+/// forward passes come between that of x and its backward, so a layer that remembers an x of its own fails. The layer
+/// is afterwards as before, to the bit; meanwhile it is written, so keep other threads off it. See docs/gradients.md,
+/// section 13.
+///
+/// Throws `.shapeMismatch` for an x (q × inputs) or a target (q × outputs) that does not fit, `.invalidArgument` for an
+/// option out of range or a loss without a target, and what a layer of your own throws. A check that fails throws
+/// nothing.
 public func checkGradients(
     layer: Layer<Double>?, mse: MSE?, x: Matrix<Double>, target: Matrix<Double>?,
     options: GradientCheckOptions = GradientCheckOptions()

@@ -10,13 +10,15 @@ package enum LayerKind: Int32 {
 /// gradients.
 ///
 /// The chain rule is all there is to it: given the gradient of any loss L with respect to y = h(x), a layer computes
-/// those with respect to x and to its parameters, ∂(L∘h)/∂xᵢ = Σⱼ (∇L)ⱼ ∂hⱼ/∂xᵢ. For a function of your own, see
-/// `CustomLayer`. A layer is a reference and not `Sendable`: it belongs to one thread, or actor, at a time.
+/// those with respect to x and to its parameters, ∂(L∘h)/∂xᵢ = Σⱼ (∇L)ⱼ ∂hⱼ/∂xᵢ (docs/gradients.md, section 2). For a
+/// function of your own, see ``CustomLayer``. A layer is a reference and not `Sendable`: it belongs to one thread, or
+/// actor, at a time.
 open class Layer<Element: Scalar> {
     /// The columns of x; 0: any number, and y has as many.
     public final let inputs: Int
     /// The columns of y, or 0.
     public final let outputs: Int
+    /// By name, and with their gradients.
     public final let parameters: [Parameter<Element>]
     /// Those that an optimizer changes.
     package final let trained: [Parameter<Element>]
@@ -68,7 +70,8 @@ open class Layer<Element: Scalar> {
     }
 
     /// Gives a linear layer, or all linear layers of a chain in their order, new initial parameters from one generator:
-    /// what torch.manual_seed(seed) and building the same nn.Sequential gives. Other layers stay as they are.
+    /// what torch.manual_seed(seed) and building the same nn.Sequential gives. Other layers stay as they are. As in
+    /// PyTorch, the low 32 bits of the seed count.
     public final func resetParameters(seed: UInt64) {
         var generator = MersenneTwister(seed: seed)
         resetParameters(from: &generator)
@@ -339,13 +342,17 @@ extension Layer {
     private final func outputs(for x: Matrix<Element>) -> Int { outputs == 0 ? x.columns : outputs }
 
     /// Inference: y = layer(x), q × outputs for an x of q × inputs. Nothing is kept.
+    ///
+    /// Throws `.shapeMismatch` if x has another number of columns, and what a layer of your own throws.
     public final func forward(_ x: Matrix<Element>) throws(PenteError) -> Matrix<Element> {
         try Matrix.filled(rows: x.rows, columns: outputs(for: x)) { (y) throws(PenteError) in
             try x.withView { (x) throws(PenteError) in try forward(x, into: y) }
         }
     }
 
-    /// Training: keeps x, and what else the backward pass needs, in the context.
+    /// Training: y = layer(x) likewise, but x, and what else the backward pass needs, stays in the context.
+    ///
+    /// Throws as `forward(_:)` does.
     public final func forward(_ x: Matrix<Element>, context: Context<Element>) throws(PenteError) -> Matrix<Element> {
         let y = try Matrix.filled(rows: x.rows, columns: outputs(for: x)) { (y) throws(PenteError) in
             try x.withView { (x) throws(PenteError) in try forward(x, into: y, memory: &context.memory) }
@@ -358,7 +365,9 @@ extension Layer {
     /// The gradients of any loss that comes after, given `gradOutput`, its gradient with respect to this layer's
     /// output, q × outputs. Adds to the parameters' gradients and returns the one with respect to x, q × inputs.
     ///
-    /// Throws `.invalidState` if no `forward` of this layer with this context came before: each backward pass takes one.
+    /// Throws `.invalidState` if no `forward` of this layer with this context came before: each backward pass takes
+    /// one; `.shapeMismatch` if `gradOutput` has not the shape of what that forward gave; and what a layer of your own
+    /// throws. No gradient has changed then.
     @discardableResult
     public final func backward(
         _ gradOutput: Matrix<Element>, context: Context<Element>

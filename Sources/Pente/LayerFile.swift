@@ -42,6 +42,10 @@ package enum LoadedLayer {
 extension Layer {
     /// Writes the layer to a safetensors file, and with `sgd`, which must hold the layer's parameters and no others, its
     /// options, momentum buffers and step count. The file takes the place of an old one only when it is on the disk.
+    ///
+    /// The parameters have the names and shapes that torch.nn.Linear and nn.Sequential give them. Throws `.fileError`,
+    /// with `systemError`, if the file cannot be written, and `.invalidArgument` if `sgd` holds other parameters; an
+    /// old file is there as it was then.
     public final func save(to path: String, sgd: SGD<Element>? = nil) throws(PenteError) {
         try path.withPath { (path) throws(PenteError) in try save(to: path, sgd: sgd) }
     }
@@ -130,6 +134,10 @@ private func writeTensors(
 extension Layer {
     /// The layer that a file holds: one that `save` wrote, without custom layers in it, or any file of a "weight" and
     /// perhaps a "bias" alone, which is a linear layer.
+    ///
+    /// Throws `.fileError`, with `systemError`, if the file cannot be read, `.invalidFile` if it is damaged or holds no
+    /// such layer, and `.dtypeMismatch` if its numbers are not of the type `Element`. The size of the
+    /// file bounds the memory that it takes.
     public static func load(from path: String) throws(PenteError) -> Layer {
         try path.withPath { (path) throws(PenteError) in
             var layer: Layer?
@@ -182,7 +190,9 @@ extension Layer {
     /// Sets the parameters of this layer, of any kind, from a file with the same names, shapes and dtype; with `sgd` also
     /// all that `save` wrote of one whose groups have the same parameters.
     ///
-    /// A run that is resumed so, with `FitOptions.firstEpoch`, goes on to the same bits as one that was never interrupted.
+    /// A run that is resumed so, with ``FitOptions/firstEpoch``, goes on to the same bits as one that was never
+    /// interrupted. Throws as `load(from:)` does, and `.shapeMismatch` for a parameter of another shape; neither the
+    /// layer nor `sgd` has changed then.
     public final func loadParameters(from path: String, sgd: SGD<Element>? = nil) throws(PenteError) {
         try path.withPath { (path) throws(PenteError) in try loadParameters(from: path, sgd: sgd) }
     }

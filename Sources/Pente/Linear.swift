@@ -3,11 +3,13 @@ import PenteSystem
 
 /// Y = X W + b, with the gradients ∂X = G Wᵀ, ∂W = Xᵀ G and ∂b = 1ᵀ G.
 ///
-/// "weight" is outputs × inputs, the transpose of W, as in PyTorch; "bias" is 1 × outputs.
+/// X is q × inputs, and G, the upstream gradient, q × outputs. "weight" is outputs × inputs, the transpose of W, as in
+/// PyTorch; "bias" is 1 × outputs. The gradients are derived in docs/gradients.md, section 3.
 public final class Linear<Element: Scalar>: Layer<Element> {
     /// The initial parameters are torch.nn.Linear's for the seed, bit for bit: U(−1/√inputs, 1/√inputs).
     ///
-    /// As in PyTorch, the low 32 bits of the seed count.
+    /// As in PyTorch, the low 32 bits of the seed count. Throws `.invalidArgument` for a size below 1, and
+    /// `.outOfMemory`.
     public convenience init(inputs: Int, outputs: Int, bias: Bool = true, seed: UInt64 = 0) throws(PenteError) {
         let parameters = try Self.makeParameters(inputs: inputs, outputs: outputs, bias: bias)
         self.init(inputs, outputs, parameters)
@@ -74,9 +76,9 @@ public final class Linear<Element: Scalar>: Layer<Element> {
     /// For passes on several threads, once there has been one: whoever has taken the pool uses it.
     private var parallel: ParallelPass<Element>?
 
-    /// outputs × inputs, a copy.
+    /// Wᵀ, outputs × inputs, a copy.
     public var weight: Matrix<Element> { parameters[0].value }
-    /// 1 × outputs, a copy; nil for a layer without bias.
+    /// b, 1 × outputs, a copy; nil for a layer without bias.
     public var bias: Matrix<Element>? { biases == nil ? nil : parameters[1].value }
 
     package override func scratchCount(rows: Int) -> Int {

@@ -4,23 +4,28 @@ import PenteSystem
 /// What the sum of the squared errors of a q×p prediction is divided by.
 ///
 /// With sample weights each row's squares are multiplied by its weight, and the sum of the weights stands in for q.
+/// Where each of the divisors comes from is in docs/gradients.md, section 7.
 public enum Reduction: Int32, Sendable {
-    /// q·p, as PyTorch's "mean".
+    /// N is q·p, as PyTorch's "mean".
     case mean = 1
-    /// 1.
+    /// N is 1.
     case sum = 2
-    /// 1, and nothing is summed: the q×p squares themselves.
+    /// N is 1, and nothing is summed: the q×p squares themselves.
     case none = 3
-    /// q.
+    /// N is q.
     case batchMean = 4
-    /// p.
+    /// N is p.
     case outputMean = 5
 }
 
-/// The mean squared error, (1/N) Σ (prediction − target)², with N by its reduction.
+/// The mean squared error, (1/N) Σ (prediction − target)², with N by its reduction (docs/gradients.md, section 5).
+///
+/// It is a value, which threads may share.
 public struct MSE: Sendable {
+    /// What N is.
     public let reduction: Reduction
 
+    /// The mean over all elements, as PyTorch's, unless you say otherwise.
     public init(reduction: Reduction = .mean) { self.reduction = reduction }
 
     /// The divisor N for so many columns, if the rows, or their weights, sum to `rows`.
@@ -188,7 +193,9 @@ extension SquaredError where T: Scalar {
 extension MSE {
     /// The loss of a prediction against a target of the same shape, q×p, summed in float64.
     ///
-    /// `sampleWeight` is q×1. Throws for the reduction `.none`, which has `elements`.
+    /// `sampleWeight` is q×1. Throws `.shapeMismatch` if the shapes differ (nothing broadcasts), and `.invalidArgument`
+    /// for a weight that is negative or not finite, for weights of 0 alone under a mean over rows, and for the
+    /// reduction `.none`, which has `elements(_:_:sampleWeight:)`.
     public func forward<Element>(
         _ prediction: Matrix<Element>, _ target: Matrix<Element>, sampleWeight: Matrix<Element>? = nil
     ) throws(PenteError) -> Double {
@@ -197,6 +204,8 @@ extension MSE {
     }
 
     /// The (weighted) squares, q×p: the forward pass of `.none`.
+    ///
+    /// Throws for shapes and weights as `forward(_:_:sampleWeight:)` does, and `.invalidArgument` for other reductions.
     public func elements<Element>(
         _ prediction: Matrix<Element>, _ target: Matrix<Element>, sampleWeight: Matrix<Element>? = nil
     ) throws(PenteError) -> Matrix<Element> {
@@ -210,7 +219,8 @@ extension MSE {
     /// The gradient with respect to the prediction, (2/N)(prediction − target)·upstream; the one with respect to the
     /// target is its negative.
     ///
-    /// `upstream` is the gradient of what comes after with respect to the loss: 1×1, or q×p for `.none`.
+    /// `upstream` is the gradient of what comes after with respect to the loss: 1×1, or q×p for `.none`; nil stands for
+    /// ones. Throws for shapes, the upstream's among them, and weights as `forward(_:_:sampleWeight:)` does.
     public func backward<Element>(
         _ prediction: Matrix<Element>, _ target: Matrix<Element>, sampleWeight: Matrix<Element>? = nil,
         upstream: Matrix<Element>? = nil

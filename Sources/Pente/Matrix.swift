@@ -3,7 +3,9 @@ import PenteKernels
 /// A matrix, a row an example: a value, which shares its memory with its copies and its blocks of columns until one
 /// of them is written. Its memory is an array's: where there is none, Swift ends the process.
 public struct Matrix<Element: Scalar>: Sendable, Equatable {
+    /// At least 1.
     public let rows: Int
+    /// At least 1.
     public let columns: Int
     private var storage: [Element]
     private let offset: Int
@@ -18,6 +20,8 @@ public struct Matrix<Element: Scalar>: Sendable, Equatable {
     }
 
     /// `elements` in row-major order, rows × columns of them.
+    ///
+    /// Throws `.invalidArgument` for a size below 1, and `.shapeMismatch` for another number of elements.
     public init(rows: Int, columns: Int, elements: [Element]) throws(PenteError) {
         try requireSizes(rows, columns, "the matrix")
         let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
@@ -38,6 +42,8 @@ public struct Matrix<Element: Scalar>: Sendable, Equatable {
     }
 
     /// A matrix that repeats one number.
+    ///
+    /// Throws `.invalidArgument` for a size below 1, and `.outOfMemory` for more elements than can be counted.
     public init(rows: Int, columns: Int, repeating element: Element = 0) throws(PenteError) {
         try requireSizes(rows, columns, "the matrix")
         let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
@@ -47,7 +53,8 @@ public struct Matrix<Element: Scalar>: Sendable, Equatable {
             rowStride: columns)
     }
 
-    /// The element in `row` and `column`, which must be within the matrix.
+    /// The element in `row` and `column`, from 0, which must be within the matrix: as an array's, they are a
+    /// precondition.
     public subscript(row: Int, column: Int) -> Element {
         get { storage[index(row, column)] }
         set { storage[index(row, column)] = newValue }
@@ -64,7 +71,8 @@ public struct Matrix<Element: Scalar>: Sendable, Equatable {
         return (0..<rows).flatMap { storage[(offset + $0 * rowStride)...].prefix(columns) }
     }
 
-    /// A block of columns, without a copy.
+    /// A block of columns, without a copy: rows × range.count. Throws `.invalidArgument` for a range that is empty or
+    /// goes beyond the matrix.
     public func columns(_ range: Range<Int>) throws(PenteError) -> Matrix {
         guard range.lowerBound >= 0, range.upperBound <= columns, !range.isEmpty else {
             throw PenteError(

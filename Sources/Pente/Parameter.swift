@@ -2,10 +2,13 @@ import PenteKernels
 import PenteSystem
 
 /// One of a layer's parameters, by name, with its gradient. A chain knows its layers' parameters under longer names:
-/// they are the same numbers in the same memory.
+/// they are the same numbers in the same memory. It belongs to its layer's thread, or actor.
 public final class Parameter<Element: Scalar> {
+    /// As "weight", or in a chain as "0.weight".
     public let name: String
+    /// Of the value and of the gradient.
     public let rows: Int
+    /// Of the value and of the gradient.
     public let columns: Int
     /// 2; or 1 for a vector, of one row, as a bias is.
     public let rank: Int
@@ -25,7 +28,9 @@ public final class Parameter<Element: Scalar> {
         }
     }
 
-    /// A parameter that begins as `value`, of one row if its rank is 1.
+    /// A parameter that begins as `value`, of one row if its rank is 1, for a `CustomLayer`.
+    ///
+    /// Throws `.invalidArgument` for another rank, and `.outOfMemory`.
     public convenience init(name: String, value: Matrix<Element>, rank: Int = 2) throws(PenteError) {
         try requireRank(rank, rows: value.rows, name)
         let memory = try Self.makeMemory(value.rows, value.columns)
@@ -73,7 +78,7 @@ public final class Parameter<Element: Scalar> {
     /// The parameter's gradient, a copy: rows × columns, as the parameter.
     public var gradient: Matrix<Element> { Matrix(copying: gradientView) }
 
-    /// Replaces the value by a matrix of the same shape.
+    /// Replaces the value by a matrix of the same shape. Throws `.shapeMismatch` for another.
     public func setValue(_ value: Matrix<Element>) throws(PenteError) {
         guard value.rows == rows, value.columns == columns else {
             throw PenteError(.shapeMismatch, "value is \(value.rows, value.columns), but \(name) is \(rows, columns)")

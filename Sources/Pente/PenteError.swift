@@ -1,10 +1,11 @@
 import PenteKernels
 import PenteSystem
 
-/// What was refused, and why. Nothing has changed when it is thrown.
+/// What was refused, and why: "x is 32×7, but the layer takes 10 columns". Nothing has changed when it is thrown.
 public struct PenteError: Error, Sendable, CustomStringConvertible {
     /// The kind of error; the raw values are those of C's `pente_status`.
     public struct Code: RawRepresentable, Hashable, Sendable {
+        /// The number of C's `pente_status`.
         public let rawValue: Int32
 
         /// A code of your own, for what a `CustomLayer` throws: from 1000 (PENTE_USER) on they are never Pente's.
@@ -22,7 +23,7 @@ public struct PenteError: Error, Sendable, CustomStringConvertible {
         public static let invalidState = Code(rawValue: 5)
         /// PENTE_BUSY: the object is in use by another call; met in C alone.
         public static let busy = Code(rawValue: 6)
-        /// PENTE_OUT_OF_MEMORY.
+        /// PENTE_OUT_OF_MEMORY: there is no memory for a parameter, a result or a workspace.
         public static let outOfMemory = Code(rawValue: 7)
         /// PENTE_NOT_FINITE: the loss of a training step is NaN or infinite.
         public static let notFinite = Code(rawValue: 8)
@@ -32,6 +33,7 @@ public struct PenteError: Error, Sendable, CustomStringConvertible {
         public static let invalidFile = Code(rawValue: 10)
     }
 
+    /// The kind of error.
     public var code: Code { contents.code }
     /// Names the argument, what it was and what was expected.
     public var message: String { contents.message }
@@ -66,9 +68,10 @@ public struct PenteError: Error, Sendable, CustomStringConvertible {
         contents = Contents(code, message.text, systemError)
     }
 
-    /// An error of your own, for a `CustomLayer` to throw.
+    /// An error of your own, for a ``CustomLayer`` to throw.
     public init(code: Code, message: String) { contents = Contents(code, message, 0) }
 
+    /// The message: what `print(error)` shows.
     public var description: String { message }
 
     package static var outOfMemory: PenteError {

@@ -149,6 +149,7 @@
         }
     }
 
+    /// What the linker puts in the place of posix_memalign.
     @_cdecl("__wrap_posix_memalign")
     public func wrappedPosixMemalign(
         _ block: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ alignment: Int, _ size: Int
@@ -159,6 +160,7 @@
         return block.pointee == nil ? status : 0
     }
 
+    /// What the linker puts in the place of free.
     @_cdecl("__wrap_free")
     public func wrappedFree(_ block: UnsafeMutableRawPointer?) {
         if let block, Reserve.putBack(block) { return }

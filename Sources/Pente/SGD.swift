@@ -3,18 +3,23 @@ import PenteKernels
 /// Options of `torch.optim.SGD`.
 ///
 /// For each parameter θ with gradient g: maximize: g = −g; weight decay λ: g = g + λθ; momentum μ: buf = g on the first
-/// step, then buf = μ·buf + (1 − dampening)·g; nesterov: g = g + μ·buf, else g = buf; θ = θ − lr·g.
+/// step, then buf = μ·buf + (1 − dampening)·g; nesterov: g = g + μ·buf, else g = buf; θ = θ − lr·g. The same with its
+/// derivation is in docs/gradients.md, section 9.
 public struct SGDOptions: Sendable, Equatable {
     /// The learning rate: finite and not negative, as are momentum and weight decay.
     public var lr = 1e-3
+    /// μ: the share of a parameter's buffer that the next step keeps.
     public var momentum = 0.0
-    /// Finite.
+    /// The share of the gradient that is left out of the buffer from the second step on: finite.
     public var dampening = 0.0
+    /// λ: the share of a parameter that is added to its gradient.
     public var weightDecay = 0.0
     /// Wants a momentum above 0 and no dampening.
     public var nesterov = false
+    /// Goes up and not down.
     public var maximize = false
 
+    /// They are checked where an optimizer takes them: what is out of range is `.invalidArgument` there.
     public init(
         lr: Double = 1e-3, momentum: Double = 0, dampening: Double = 0, weightDecay: Double = 0, nesterov: Bool = false,
         maximize: Bool = false
@@ -100,6 +105,8 @@ public final class SGD<Element: Scalar> {
     public private(set) var stepCount = 0
 
     /// An optimizer whose group 0 is `layers`: at least one, each parameter once, and at least one to train.
+    ///
+    /// Throws `.invalidArgument` for others, and for options out of range.
     public init(_ layers: [Layer<Element>], options: SGDOptions = SGDOptions()) throws(PenteError) {
         try addGroup(layers, options: options)
     }
@@ -112,7 +119,8 @@ public final class SGD<Element: Scalar> {
         return sgd
     }
 
-    /// Adds a group of further layers, with options of its own.
+    /// Adds a group of further layers, with options of its own. Throws as `init(_:options:)` does, and for a parameter
+    /// that another group has.
     public func addGroup(_ layers: [Layer<Element>], options: SGDOptions = SGDOptions()) throws(PenteError) {
         if layers.isEmpty { throw PenteError(.invalidArgument, "layers is empty; a group takes at least one") }
         try options.validate()
@@ -143,14 +151,17 @@ public final class SGD<Element: Scalar> {
         groups.contains { $0.states.contains { $0.parameter.isSame(as: parameter) } }
     }
 
+    /// Groups are numbered from 0, in the order in which they came.
     public var groupCount: Int { groups.count }
 
-    /// The options of a group; they hold from the next step on.
+    /// The options of a group. Throws `.invalidArgument` if there is none of that number.
     public func options(group: Int = 0) throws(PenteError) -> SGDOptions {
         try requireGroup(group)
         return groups[group].options
     }
 
+    /// Replaces the options of a group, from the next step on. Throws `.invalidArgument` if there is no group of that
+    /// number, and for options out of range.
     public func setOptions(_ options: SGDOptions, group: Int = 0) throws(PenteError) {
         try requireGroup(group)
         try options.validate()
@@ -179,7 +190,8 @@ public final class SGD<Element: Scalar> {
         for group in groups { for state in group.states { state.parameter.zeroGradients() } }
     }
 
-    /// One step for every parameter, from its gradient.
+    /// One step for every parameter, from its gradient. Throws `.outOfMemory`, before anything changes, if there is no
+    /// room for the momentum buffers of a first step.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     public func step() throws(PenteError) {

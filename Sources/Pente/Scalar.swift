@@ -42,8 +42,10 @@ extension Scalar {
 }
 
 extension Float: Scalar {
+    /// "float32".
     public static var dtypeName: StaticString { "float32" }
 
+    /// Not for users, though public.
     public static func _perform(_ operation: KernelOperation<Float>) {
         #if arch(x86_64)
             switch pente_processor_level() {
@@ -58,8 +60,10 @@ extension Float: Scalar {
 }
 
 extension Double: Scalar {
+    /// "float64".
     public static var dtypeName: StaticString { "float64" }
 
+    /// Not for users, though public.
     public static func _perform(_ operation: KernelOperation<Double>) {
         #if arch(x86_64)
             switch pente_processor_level() {

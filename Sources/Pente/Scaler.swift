@@ -4,8 +4,10 @@ import PenteSystem
 /// y = (x − mean)/scale for each column, with ∂x = G/scale: features of mean 0 and variance 1, since with unscaled ones
 /// gradient descent diverges.
 ///
-/// "mean" and "scale" are vectors, 0 and 1 at first; `fit` sets them, and no optimizer does.
+/// "mean" and "scale" are vectors, 0 and 1 at first; `fit(_:)` sets them, and no optimizer does. Why features are
+/// scaled is in docs/gradients.md, section 11.
 public final class Scaler<Element: Scalar>: Layer<Element> {
+    /// For x of so many columns, at least 1, which come out as they are until `fit(_:)`. Throws `.invalidArgument`.
     public convenience init(features: Int) throws(PenteError) {
         self.init(features, features, try Self.makeParameters(features))
         reset()
@@ -32,13 +34,16 @@ public final class Scaler<Element: Scalar>: Layer<Element> {
 
     private func reset() { parameters[1].values.update(repeating: 1, count: inputs) }
 
-    /// 1 × features, a copy.
+    /// The columns' means, 1 × features, a copy.
     public var mean: Matrix<Element> { parameters[0].value }
-    /// 1 × features, a copy.
+    /// The columns' standard deviations, 1 × features, a copy.
     public var scale: Matrix<Element> { parameters[1].value }
 
     /// Sets mean and scale to the columns' means and standard deviations (divided by q), from sums in float64; the scale
-    /// of a column that is constant is 1. What is not finite is refused.
+    /// of a column that is constant is 1. x is q × features.
+    ///
+    /// Throws `.shapeMismatch` for another number of columns, and `.invalidArgument` for a number that is not finite,
+    /// and for a deviation beyond the range of `Element`.
     public func fit(_ x: Matrix<Element>) throws(PenteError) {
         try x.withView { (x) throws(PenteError) in try fit(x) }
     }

@@ -2,14 +2,18 @@ import PenteSystem
 import Synchronization
 
 /// How many threads a call may use: one, unless you say otherwise. The bits are the same for any number.
+///
+/// Any thread may ask and set it, at any time; it holds for calls that begin later. It is the process's, and has
+/// nothing to do with the threads of a libpente.so in the same process.
 public enum Threads {
     private static let wanted = Atomic<Int>(1)
 
-    /// The calling thread is one of them.
+    /// How many they may be; the calling thread is one of them.
     public static var count: Int { wanted.load(ordering: .relaxed) }
 
     /// From 1 to 256. More threads are started when there is first work for them, and wait for more; those too many end
-    /// at once or, if they are at work, when that is done. One call at a time has them: another goes on alone.
+    /// at once or, if they are at work, when that is done. One call at a time has them: another goes on alone. Throws
+    /// `.invalidArgument` for another count.
     @inline(never)
     public static func setCount(_ count: Int) throws(PenteError) {
         guard count >= 1, count <= Int(PENTE_MOST_THREADS) else {

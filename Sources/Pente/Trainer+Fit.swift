@@ -1,11 +1,11 @@
 import PenteKernels
 import PenteSystem
 
-/// How `Trainer.fit` goes through the data.
+/// How ``Trainer``'s `fit` goes through the data.
 public struct FitOptions: Sendable {
-    /// Of this run.
+    /// How many times this run goes through the data: at least 1.
     public var epochs = 1
-    /// The last batch of an epoch may be smaller.
+    /// Rows a step, at least 1; the last batch of an epoch may be smaller.
     public var batchSize = 32
     /// A new order of the rows for each epoch: torch.randperm's, from one generator.
     public var shuffle = true
@@ -20,6 +20,7 @@ public struct FitOptions: Sendable {
     /// A validation loss is better if it is lower by more than this.
     public var minDelta = 0.0
 
+    /// They are checked when a fit begins: what is out of range is `.invalidArgument` there.
     public init(
         epochs: Int = 1, batchSize: Int = 32, shuffle: Bool = true, seed: UInt64 = 0, firstEpoch: Int = 0,
         patience: Int = 0, minDelta: Double = 0
@@ -77,11 +78,13 @@ public enum StopReason: Int32, Sendable {
 public struct FitReport: Sendable {
     /// How many epochs are done in this run.
     public internal(set) var epochs = 0
+    /// Of each epoch, as ``Epoch/trainingLoss``.
     public internal(set) var trainingLosses: [Double] = []
-    /// Empty without a validation set.
+    /// Of each epoch, as ``Epoch/validationLoss``; empty without a validation set.
     public internal(set) var validationLosses: [Double] = []
     /// Of this run, from 1: the last epoch with a better validation loss; 0 without one that is finite.
     public internal(set) var bestEpoch = 0
+    /// Why there were no more.
     public internal(set) var stopReason = StopReason.epochs
 }
 
@@ -89,13 +92,15 @@ extension Trainer {
     /// Trains for some epochs of mini-batches.
     ///
     /// - Parameters:
-    ///   - x: q×inputs.
-    ///   - y: q×outputs.
-    ///   - sampleWeight: q×1.
+    ///   - x: q × inputs.
+    ///   - y: q × outputs.
+    ///   - sampleWeight: q × 1: what each row counts for, finite and not negative.
     ///   - validation: x and y of rows to judge by, not to learn from.
+    ///   - options: epochs, batches, shuffles and when to stop.
     ///   - onEpoch: called after each epoch; true stops the run.
     ///   - shouldStop: asked some ten times a second, between blocks of rows; true stops before the next update, and
     ///     the steps that are done are kept.
+    /// - Returns: the losses of each epoch, and why the run ended.
     /// - Throws: `.notFinite` if a step's loss is NaN or infinite, or what is wrong with an argument. Parameters,
     ///   gradients and momentum are then as they were before the call.
     @discardableResult

@@ -3,8 +3,11 @@ import PenteKernels
 /// A layer, a loss and an optimizer together, with the workspace for their steps. It belongs to one thread, or actor, at
 /// a time, as they do.
 public final class Trainer<Element: Scalar> {
+    /// What is trained.
     public let layer: Layer<Element>
+    /// What is made small.
     public let mse: MSE
+    /// What changes the layer's parameters.
     public let sgd: SGD<Element>
 
     private var memory = PassMemory<Element>()
@@ -23,6 +26,8 @@ public final class Trainer<Element: Scalar> {
     var parallel: ParallelStep<Element>?
 
     /// `sgd` must hold all of the layer's parameters; a loss with the reduction `.none` is refused, since it is not one number.
+    ///
+    /// Both are `.invalidArgument`, as is a layer without parameters to train.
     public convenience init(layer: Layer<Element>, mse: MSE = MSE(), sgd: SGD<Element>) throws(PenteError) {
         try Self.require(layer, mse, sgd)
         self.init(layer, mse, sgd, try Buffer(count: 1))
@@ -55,7 +60,9 @@ public final class Trainer<Element: Scalar> {
     /// `sgd.zeroGradients`, the layer's `forward`, the loss, the layer's `backward` and `sgd.step` in one call, to the
     /// same bits; returns the loss before the update.
     ///
-    /// `sampleWeight` is q×1. Throws `.notFinite`, before anything changes, if the loss is NaN or infinite.
+    /// x is q × inputs, y q × outputs and `sampleWeight` q×1. Throws `.notFinite`, before anything changes, if the loss
+    /// is NaN or infinite, `.shapeMismatch` and `.invalidArgument` as `forward` and the loss do, and what a layer of
+    /// your own throws.
     @discardableResult
     public func step(
         _ x: Matrix<Element>, _ y: Matrix<Element>, sampleWeight: Matrix<Element>? = nil

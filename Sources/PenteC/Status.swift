@@ -1,3 +1,6 @@
+// The functions are documented in pente.h.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
 import CPente
 import PenteSystem
 

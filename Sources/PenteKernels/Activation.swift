@@ -2,6 +2,7 @@
 ///
 /// Built from e^a for a ≤ 0 alone, which cannot overflow: see `Exponential`.
 public struct ActivationPass<T: KernelScalar>: BitwiseCopyable {
+    /// f; `Pente.ActivationFunction` says which is which.
     public enum Function: UInt8, BitwiseCopyable {
         case relu, leakyReLU, tanh, sigmoid, softplus
 
@@ -9,14 +10,18 @@ public struct ActivationPass<T: KernelScalar>: BitwiseCopyable {
         public var derivesFromOutput: Bool { self == .tanh || self == .sigmoid }
     }
 
+    /// f.
     public var function: Function
+    /// Of a leaky relu.
     public var negativeSlope: T
     /// x; or for a derivative what `derivesFromOutput` says.
     public var input: MatrixView<T>
     /// nil for the function itself; else what its derivative is multiplied by.
     public var gradOutput: MatrixView<T>?
+    /// y, or x's gradient.
     public var output: MutableMatrixView<T>
 
+    /// All of one shape; the output may be the input.
     @inlinable
     public init(
         _ function: Function, negativeSlope: T, input: MatrixView<T>, gradOutput: MatrixView<T>?,
@@ -145,11 +150,16 @@ public struct Exponential<V: KernelVector> {
 
 /// y = (x − mean) / scale for each column; without a mean, x / scale, which is its gradient.
 public struct Standardization<T: KernelScalar>: BitwiseCopyable {
+    /// x, or y's gradient.
     public var input: MatrixView<T>
+    /// A number for each column.
     public var mean: UnsafePointer<T>?
+    /// A number for each column.
     public var scale: UnsafePointer<T>
+    /// y, or x's gradient.
     public var output: MutableMatrixView<T>
 
+    /// The input and the output are of one shape.
     @inlinable
     public init(
         input: MatrixView<T>, mean: UnsafePointer<T>?, scale: UnsafePointer<T>, output: MutableMatrixView<T>

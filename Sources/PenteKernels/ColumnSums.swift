@@ -6,6 +6,7 @@ public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
     /// The sums are added to these, and not stored.
     @usableFromInline var wide: UnsafeMutablePointer<Double>?
 
+    /// There are as many sums as columns.
     @inlinable @inline(__always)
     public init(_ sums: UnsafeMutablePointer<T>, wide: UnsafeMutablePointer<Double>?, gradOutput: MatrixView<T>) {
         self.sums = sums

@@ -7,6 +7,7 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var bias: UnsafePointer<T>?
     @usableFromInline var y: MutableMatrixView<T>
 
+    /// The weight is outputs × inputs, and there is a bias for each output.
     @inlinable @inline(__always)
     public init(x: MatrixView<T>, weight: MatrixView<T>, bias: UnsafePointer<T>?, y: MutableMatrixView<T>) {
         self.x = x
@@ -15,6 +16,7 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
         self.y = y
     }
 
+    /// The columns of y.
     @inlinable
     public var outputs: Int { weight.rows }
 

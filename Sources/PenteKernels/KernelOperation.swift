@@ -39,6 +39,7 @@ public func performBaseline(_ operation: KernelOperation<Float>) {
     #endif
 }
 
+/// The same for float64.
 @inline(never) @export(interface)
 public func performBaseline(_ operation: KernelOperation<Double>) {
     #if arch(x86_64)

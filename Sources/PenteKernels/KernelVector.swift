@@ -1,3 +1,6 @@
+// What conforms to a protocol is documented there.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
 /// What is computed element by element is so by logical registers; or by numbers, each a vector of one lane, where small
 /// matters more than fast. The bits are the same.
 public protocol KernelVector<Scalar> {

@@ -1,10 +1,15 @@
 /// A matrix in memory that somebody else owns, to be read: element (i, j) is `base[i * rowStride + j]`.
 public struct MatrixView<Scalar: KernelScalar>: BitwiseCopyable {
+    /// Element (0, 0).
     public var base: UnsafePointer<Scalar>
+    /// How many rows it has.
     public var rows: Int
+    /// How many elements a row has.
     public var columns: Int
+    /// From a row to the next one, in elements: at least `columns`.
     public var rowStride: Int
 
+    /// The memory outlives the view.
     @inlinable @inline(__always)
     public init(_ base: UnsafePointer<Scalar>, rows: Int, columns: Int, rowStride: Int) {
         self.base = base
@@ -25,17 +30,23 @@ public struct MatrixView<Scalar: KernelScalar>: BitwiseCopyable {
         MatrixView(base + first &* rowStride, rows: count, columns: columns, rowStride: rowStride)
     }
 
+    /// Whether its rows lie one behind another.
     @inlinable @inline(__always)
     public var isContiguous: Bool { rowStride == columns }
 }
 
 /// A matrix in memory that somebody else owns, to be written.
 public struct MutableMatrixView<Scalar: KernelScalar>: BitwiseCopyable {
+    /// Element (0, 0).
     public var base: UnsafeMutablePointer<Scalar>
+    /// How many rows it has.
     public var rows: Int
+    /// How many elements a row has.
     public var columns: Int
+    /// From a row to the next one, in elements: at least `columns`.
     public var rowStride: Int
 
+    /// The memory outlives the view.
     @inlinable @inline(__always)
     public init(_ base: UnsafeMutablePointer<Scalar>, rows: Int, columns: Int, rowStride: Int) {
         self.base = base
@@ -71,6 +82,7 @@ public struct MutableMatrixView<Scalar: KernelScalar>: BitwiseCopyable {
         }
     }
 
+    /// The same memory, to be read.
     @inlinable @inline(__always)
     public var readOnly: MatrixView<Scalar> {
         MatrixView(base, rows: rows, columns: columns, rowStride: rowStride)

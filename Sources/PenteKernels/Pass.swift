@@ -5,7 +5,9 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
     public var forward: Forward<T>?
     /// Likewise the prediction and its gradient.
     public var error: UnsafePointer<SquaredError<T>>?
+    /// The weight's gradient, or x's.
     public var product: Product<T>?
+    /// The bias's gradient.
     public var columnSums: ColumnSums<T>?
     @usableFromInline var rows: Int
     @usableFromInline var rowsPerBlock: Int
@@ -27,6 +29,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
         self.sumsStep = sumsStep
     }
 
+    /// Performs it, with the tiles of a level of processor.
     @_alwaysEmitIntoClient @_transparent
     public func run<
         let r: Int, let c: Int, let r2: Int, let c2: Int, let r1: Int, let c1: Int, let r0: Int, let c0: Int,

@@ -27,6 +27,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
     /// Room for packed blocks; without it nothing is packed.
     public var scratch: UnsafeMutablePointer<T>?
 
+    /// A product's sums are of so many terms at most, and added up in blocks where there are more.
     @inlinable public static var depthPerBlock: Int { 256 }
     @usableFromInline static var rowsPerBlock: Int { 1024 }
     @usableFromInline static var columnsPerBlock: Int { 512 }
@@ -38,6 +39,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
         return depthPerBlock * (widest > columnsPerBlock / 4 ? columnsPerBlock + rowsPerBlock : columnsPerBlock / 4)
     }
 
+    /// The shape of the result.
     @inlinable
     public var outputs: (rows: Int, columns: Int) { (y.rows, y.columns) }
 

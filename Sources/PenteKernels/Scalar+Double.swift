@@ -1,3 +1,6 @@
+// What conforms to a protocol is documented there.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
 import PenteVectors
 
 extension Double: KernelScalar {

@@ -2,6 +2,7 @@
     /// The standard library's SIMD wants its scalars to be Codable, which Embedded Swift does not have.
     public typealias VectorScalar = SIMDScalar
 #else
+    /// What the standard library's SIMD wants its scalars to be.
     public typealias VectorScalar = SIMDScalar & Codable
 #endif
 

@@ -55,9 +55,11 @@ package func softwareFMA(_ a: Double, _ b: Double, _ c: Double) -> Double {
 }
 
 #if hasFeature(Embedded)
+    /// libm's function, which Embedded Swift calls where the processor has no such instruction.
     @_cdecl("fmaf")
     public func fmaf(_ a: Float, _ b: Float, _ c: Float) -> Float { softwareFMA(a, b, c) }
 
+    /// The same for float64.
     @_cdecl("fma")
     public func fma(_ a: Double, _ b: Double, _ c: Double) -> Double { softwareFMA(a, b, c) }
 #endif

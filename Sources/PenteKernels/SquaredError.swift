@@ -6,20 +6,28 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
     /// The loss is added up in blocks of so many rows: float64 lanes within a block, one sum over the blocks.
     @inlinable public static var rowsPerBlock: Int { 64 }
 
+    /// q×p, as the target and all that is written.
     public var prediction: MatrixView<T>
+    /// What the prediction should be.
     public var target: MatrixView<T>
     /// One column: a weight for each row.
     public var sampleWeight: MatrixView<T>?
+    /// 2/N, which the gradients are multiplied by.
     public var scale: T = 0
+    /// What they are multiplied by besides, element by element.
     public var upstream: MatrixView<T>?
+    /// The gradient with respect to the prediction, if it is wanted.
     public var gradPrediction: MutableMatrixView<T>?
+    /// Likewise the one with respect to the target.
     public var gradTarget: MutableMatrixView<T>?
+    /// Likewise the squares themselves.
     public var squares: MutableMatrixView<T>?
     /// The sum of the squares is added to it.
     public var total: UnsafeMutablePointer<Double>?
     /// From the total of a block of rows to the next one's.
     public var totalStep = 0
 
+    /// Nothing is wanted of it yet.
     @inlinable @inline(__always)
     public init(prediction: MatrixView<T>, target: MatrixView<T>, sampleWeight: MatrixView<T>?) {
         self.prediction = prediction

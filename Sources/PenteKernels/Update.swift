@@ -16,6 +16,7 @@ public struct Update<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var nesterov: Bool
     @usableFromInline var maximize: Bool
 
+    /// `count` numbers each; without a momentum buffer there is no momentum.
     @inlinable @inline(__always)
     public init(
         parameter: UnsafeMutablePointer<T>, gradient: UnsafeMutablePointer<T>,
@@ -45,14 +46,17 @@ public struct Updates<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var sums: Sums
     /// Which part of each parameter it is for, and of how many.
     public var part = 0
+    /// How many parts there are.
     public var parts = 1
 
+    /// The gradients of a batch, for the places that `offsets` names; or none: the parameters have theirs.
     public enum Sums: BitwiseCopyable {
         case narrow(UnsafePointer<T>)
         case wide(UnsafePointer<Double>)
         case none
     }
 
+    /// `offsets` has a place in the sums for each of the updates.
     @inlinable @inline(__always)
     public init(
         _ updates: UnsafePointer<Update<T>>, count: Int, offsets: UnsafePointer<Int>? = nil, sums: Sums = .none
@@ -122,6 +126,7 @@ public struct Updates<T: KernelScalar>: BitwiseCopyable {
 
 /// to[e] += from[e], between the parameter's type and float64, in which sums over many rows are kept.
 public struct Accumulation<T: KernelScalar>: BitwiseCopyable {
+    /// From where to where.
     public enum Direction: BitwiseCopyable {
         case add(UnsafePointer<T>, to: UnsafeMutablePointer<T>)
         case widen(UnsafePointer<T>, to: UnsafeMutablePointer<Double>)
@@ -131,6 +136,7 @@ public struct Accumulation<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var direction: Direction
     @usableFromInline var count: Int
 
+    /// `count` numbers.
     @inlinable @inline(__always)
     public init(_ direction: Direction, count: Int) {
         self.direction = direction

@@ -14,6 +14,7 @@ private func performElements(_ operation: KernelOperation<Float>) {
     operation.runElements(Float.Vector.self)
 }
 
+/// The same for float64.
 @inline(never) @export(interface)
 public func performAVX512(_ operation: KernelOperation<Double>) {
     guard case .pass(let pass) = operation else { return performElements(operation) }

@@ -3,8 +3,10 @@ import Pente
 
 /// What is wrong with a file.
 public struct Malformed: Error, CustomStringConvertible {
+    /// As "data.csv:7: 4 numbers were expected".
     public let description: String
 
+    /// An error of that description.
     public init(_ description: String) { self.description = description }
 }
 
@@ -26,7 +28,9 @@ public func readRows(path: String) throws -> [[Double]] {
 
 /// Standardised features and targets of a CSV file: every column has mean 0 and variance 1.
 public struct Table {
+    /// A row an example, a column a feature.
     public let x: Matrix<Float>
+    /// A row an example, a column a target.
     public let y: Matrix<Float>
 
     /// The last `targets` columns are the targets.
