@@ -2,6 +2,7 @@
 # make run    trains on real data from C, Python and Swift, and compares
 # make test   all tests: Swift, C, Python
 # make wheel  the Python package, in build/dist: a wheel and its source distribution
+# make docs   the documentation of the Swift package, in build/docs
 # make bench  times training steps beside BLAS, NumPy, PyTorch, JAX and scikit-learn
 # make dist   all that a release hands on, in build/dist, with checksums
 # make install, uninstall, tarball, deb: see packaging/packaging.mk
@@ -12,7 +13,7 @@ SONAME  := libpente.so.$(firstword $(subst ., ,$(VERSION)))
 LIBRARY := build/lib/libpente.so.$(VERSION)
 ARCHIVE := build/lib/libpente.a
 EMBEDDED := build/embedded
-SOURCES := Package.swift include/pente.h include/module.modulemap $(shell find Sources -type f)
+SOURCES := Package.swift include/pente.h include/module.modulemap $(shell find Sources -type f -not -path '*.docc/*')
 SWIFT   ?= swift
 PYTHON  := build/venv/bin/python
 
@@ -146,6 +147,12 @@ build/bin/%-swift: $(SOURCES) $(wildcard bindings/swift/*/*.swift) | build/setup
 run: $(foreach program,train digits,build/bin/$(program)-c build/bin/$(program)-swift) build/venv/pente.stamp
 	$(PYTHON) tools/run_examples.py
 
+# ---- The documentation of the Swift package -------------------------------------------------------------------------
+
+# A site for any web server: python3 -m http.server -d build/docs shows it at localhost:8000/documentation/pente.
+docs: | build/setup.stamp
+	SWIFT='$(SWIFT)' tools/build_docs.sh
+
 # ---- The benchmark --------------------------------------------------------------------------------------------------
 
 # What it compares with has a venv and a Swift package of its own (see benchmarks/README.md). make bench BENCH=--quick
@@ -262,7 +269,7 @@ test-wheel: build/dist.stamp
 test-docs: build/venv/pente.stamp
 	$(PYTHON) -m pytest -q -p no:cacheprovider -W error --doctest-glob='*.md' docs/gradients.md bindings/python/README.md
 
-# What the README shows is what the tests run.
+# What the README and the documentation show is what the tests run.
 test-readme:
 	python3 tools/check_readme.py
 

@@ -1,5 +1,5 @@
-"""Checks that each code block of the README stands, line by line, in an example or test that is compiled or run, and
-each line of what programs print, a block of text, in a test."""
+"""Checks that each code block of the README, and of the Swift package's documentation, stands, line by line, in an
+example or test that is compiled or run, and each line of what programs print, a block of text, in a test."""
 
 import re
 import sys
@@ -7,12 +7,17 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = {
-    "c": ["bindings/c/loop.c", "bindings/c/digits.c", "Tests/PenteCTests/test_linear.c"],
-    "python": ["bindings/python/examples/loop.py", "bindings/python/examples/digits.py",
-               "bindings/python/tests/test_linear.py"],
-    "swift": ["bindings/swift/loop/main.swift", "bindings/swift/digits/main.swift",
-              "Tests/PenteTests/LayerTests.swift"],
+DOCUMENTED = {"swift": ["Tests/PenteTests/TrainingLoopTests.swift"]}
+PAGES = {
+    "README.md": {
+        "c": ["bindings/c/loop.c", "bindings/c/digits.c", "Tests/PenteCTests/test_linear.c"],
+        "python": ["bindings/python/examples/loop.py", "bindings/python/examples/digits.py",
+                   "bindings/python/tests/test_linear.py"],
+        "swift": ["bindings/swift/loop/main.swift", "bindings/swift/digits/main.swift",
+                  "Tests/PenteTests/LayerTests.swift"],
+    },
+    "Sources/Pente/Pente.docc/Pente.md": DOCUMENTED,
+    "Sources/Pente/Pente.docc/TrainingLoop.md": DOCUMENTED,
 }
 
 
@@ -23,31 +28,32 @@ def stands_in(path, block):
     return any(textwrap.dedent("\n".join(window)) == block for window in windows)
 
 
-def check_text(block):
-    tests = [path for paths in EXAMPLES.values() for path in paths if "/test" in path.lower()]
+def check_text(page, block, examples):
+    tests = [path for paths in examples.values() for path in paths if "test" in path.lower()]
     known = "".join((ROOT / path).read_text() for path in tests)
     for line in block.splitlines():
         if line.removeprefix("ValueError: ") not in known:
-            sys.exit(f"check_readme: no test expects this line:\n{line}")
+            sys.exit(f"check_readme: {page}: no test expects this line:\n{line}")
 
 
-def main():
-    blocks = re.findall(r"^```(\w+)\n(.*?)\n```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    for language, block in blocks:
-        if language == "text":
-            check_text(block)
+def check(page, examples):
+    blocks = re.findall(r"^```(\w+)\n(.*?)\n```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     shown = set()
     for language, block in blocks:
-        if language not in EXAMPLES:
+        if language == "text":
+            check_text(page, block, examples)
+        if language not in examples:
             continue
-        found = [path for path in EXAMPLES[language] if stands_in(path, block)]
+        found = [path for path in examples[language] if stands_in(path, block)]
         if not found:
-            sys.exit(f"check_readme: this {language} block is in none of {', '.join(EXAMPLES[language])}:\n{block}")
+            places = ", ".join(examples[language])
+            sys.exit(f"check_readme: {page}: this {language} block is in none of {places}:\n{block}")
         shown.update(found)
-    missing = [path for paths in EXAMPLES.values() for path in paths if path not in shown]
+    missing = [path for paths in examples.values() for path in paths if path not in shown]
     if missing:
-        sys.exit(f"check_readme: the README shows nothing of {', '.join(missing)}")
-    print(f"check_readme: the README shows {len(shown)} examples as they are")
+        sys.exit(f"check_readme: {page} shows nothing of {', '.join(missing)}")
+    print(f"check_readme: {page} shows {len(shown)} examples as they are")
 
 
-main()
+for page, examples in PAGES.items():
+    check(page, examples)
