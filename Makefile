@@ -198,6 +198,10 @@ test: test-format test-library test-swift test-swift-package test-c test-levels 
 test-swift: | build/setup.stamp
 	$(SWIFT) test -c release
 
+# As others use the package: by its version, and beside libpente.so.
+test-swift-package: $(LIBRARY)
+	SWIFT='$(SWIFT)' Tests/Consumer/check.sh
+
 test-library: $(LIBRARY) $(ARCHIVE)
 	Tests/PenteCTests/check_library.sh
 	Tests/PenteCTests/check_archive.sh

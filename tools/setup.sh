@@ -25,6 +25,7 @@ need binutils command -v readelf
 need python3-dev has_python_header
 need python3-venv python3 -c 'import ensurepip, venv'
 if test "${1-}" = test; then
+    need git command -v git
     need valgrind command -v valgrind
     need libcmocka-dev test -e /usr/include/cmocka.h
     test "$(uname -m)" != x86_64 || need qemu-user command -v qemu-x86_64
