@@ -50,7 +50,7 @@ def test_the_examples_in_the_docstrings(module):
 def test_grid_search_over_a_pipeline(jobs):
     x, y = table("diabetes")
     pipeline = make_pipeline(PolynomialFeatures(2, include_bias=False), LinearRegressor(max_iter=3000, tol=1e-4))
-    search = GridSearchCV(pipeline, {"linearregressor__alpha": [1e-9, 0.1, 100.0]}, cv=3, n_jobs=jobs).fit(x, y)
+    search = GridSearchCV(pipeline, {"linearregressor__alpha": [0.1, 100.0]}, cv=2, n_jobs=jobs).fit(x, y)
     assert search.best_params_ == {"linearregressor__alpha": 0.1}
     assert search.score(x, y) > 0.5
 

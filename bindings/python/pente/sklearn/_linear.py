@@ -18,9 +18,9 @@ from ._training import Array
 class LinearRegressor(Regressor):
     """Linear least squares by stochastic gradient descent, on features and targets as they are.
 
-    A ``pente.Linear`` is trained on features and targets scaled to mean 0 and variance 1, and the scales are folded into
-    ``coef_`` and ``intercept_`` afterwards. With the defaults no data need tuning: the learning rate follows from the
-    data, and the result is near to that of ``sklearn.linear_model.LinearRegression``.
+    A ``pente.Linear`` is trained on features and targets scaled to mean 0 and variance 1, and the scales are folded
+    into ``coef_`` and ``intercept_`` afterwards. With the defaults no data need tuning: the learning rate follows from
+    the data, and the result is near to that of ``sklearn.linear_model.LinearRegression``.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ class LinearRegressor(Regressor):
         After so many epochs without improvement, and at least ``3 / (1 - momentum)`` steps, the learning rate is
         lowered or, at its lowest, training ends.
     early_stopping : bool, default=False
-        Whether to set rows aside, watch their loss instead, and give back the parameters for which it was lowest.
+        Whether to set rows aside, watch their loss instead, all weighted alike, and give back the parameters for which
+        it was lowest.
     validation_fraction : float, default=0.1
         The share of rows that early stopping sets aside.
     warm_start : bool, default=False
@@ -80,9 +81,9 @@ class LinearRegressor(Regressor):
 
     Notes
     -----
-    Up to 1000 rows the result does not depend on their order, and a weight of 2 is the row twice, to rounding. Each call
-    begins without momentum. float32 features that are far from 0 for their spread, such as years, lose digits when the
-    scales are folded in: give them as float64.
+    Up to 1000 rows the result does not depend on their order, and a weight of 2 is the row twice, to rounding. Each
+    call begins without momentum. float32 features that are far from 0 for their spread, such as years, lose digits when
+    the scales are folded in: give them as float64.
 
     Examples
     --------

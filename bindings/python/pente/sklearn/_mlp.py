@@ -60,7 +60,8 @@ class MLPRegressor(Regressor):
         After so many epochs without improvement, and at least ``3 / (1 - momentum)`` steps, the learning rate is
         lowered or, at its lowest, training ends.
     early_stopping : bool, default=False
-        Whether to set rows aside, watch their loss instead, and give back the parameters for which it was lowest.
+        Whether to set rows aside, watch their loss instead, all weighted alike, and give back the parameters for which
+        it was lowest.
     validation_fraction : float, default=0.1
         The share of rows that early stopping sets aside.
     warm_start : bool, default=False
@@ -90,8 +91,8 @@ class MLPRegressor(Regressor):
 
     Notes
     -----
-    Up to 1000 rows the result does not depend on their order, and a weight of 2 is the row twice, to rounding. Each call
-    begins without momentum.
+    Up to 1000 rows the result does not depend on their order, and a weight of 2 is the row twice, to rounding. Each
+    call begins without momentum.
 
     Examples
     --------

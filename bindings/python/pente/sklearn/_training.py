@@ -12,7 +12,7 @@ import pente
 if TYPE_CHECKING:
     from pente import Epoch
 
-FORGETTING = 1e-300  # a momentum that keeps nothing, and is no 0, with which the optimizer would put its buffer aside
+FORGETTING = 1e-300  # a momentum that keeps nothing; with 0 the optimizer would keep its buffer for later
 Array: TypeAlias = Any  # NumPy's: to a type checker they have no buffer before Python 3.12
 
 
