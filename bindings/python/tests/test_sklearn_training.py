@@ -225,14 +225,18 @@ def test_warm_start_goes_on(estimator):
 def test_early_stopping_gives_back_the_best():
     x, y = make_friedman1(80, noise=3, random_state=0)
     test_x, test_y = make_friedman1(1000, random_state=1)
-    model = MLPRegressor(100, alpha=0, tol=0, max_iter=1000, n_iter_no_change=20, random_state=0)
-    stopped = clone(model).set_params(early_stopping=True, validation_fraction=0.25).fit(x, y)
+    model = MLPRegressor(100, alpha=0, tol=0, max_iter=1000, random_state=0)
+    patient, impatient = (
+        clone(model).set_params(early_stopping=True, validation_fraction=0.25, n_iter_no_change=epochs).fit(x, y)
+        for epochs in (300, 50)
+    )
+    assert impatient.n_iter_ + 250 == patient.n_iter_
+    assert np.array_equal(impatient.predict(x), patient.predict(x))
     with pytest.warns(ConvergenceWarning, match="max_iter=1000"):
         model.fit(x, y)
-    assert stopped.n_iter_ < 300 < model.n_iter_ == 1000
-    assert stopped.score(test_x, test_y) > model.score(test_x, test_y) + 0.05
+    assert model.n_iter_ == 1000 and patient.score(test_x, test_y) > model.score(test_x, test_y) + 0.05
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping"):
-        stopped.partial_fit(x, y)
+        patient.partial_fit(x, y)
 
 
 def test_the_loss_is_a_share_of_the_variance():
