@@ -228,7 +228,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             optimizer,
             tol=self.tol,
             patience=max(self.n_iter_no_change, memory * batch_size // len(rows.x)),
-            cuts=RATE_CUTS if self.learning_rate == "auto" and not is_full_batch else 0,
+            cuts=RATE_CUTS if self.learning_rate == "auto" else 0,
             is_full_batch=is_full_batch,
             limit=DIVERGED * (start + self.tol),
             verbose=self.verbose,
@@ -283,6 +283,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         x, y = validate_data(
             self, X, y, dtype=dtype, order="C", reset=not goes_on, multi_output=True, y_numeric=True
         )
+        y = y.astype(np.float64, copy=False)
         if goes_on and y.size != len(y) * len(self._target_mean):
             raise ValueError(f"y has {y.size // len(y)} targets, but the model was fitted to {len(self._target_mean)}")
         if sample_weight is None:
@@ -301,9 +302,11 @@ def _arrays(chain: pente.Chain) -> dict[str, Array]:
 def _moments(values: Array, weight: Array | None, dtype: Any, name: str) -> tuple[Array, Array]:
     """The columns' means and standard deviations; 1 for a column that is constant."""
     scaler = StandardScaler()
-    for rows in gen_batches(len(values), max(1, CHUNK // values.shape[1])):
-        scaler.partial_fit(values[rows], sample_weight=None if weight is None else weight[rows])
-    mean, scale = scaler.mean_, scaler.scale_
+    first = values[0]  # from which a constant column does not differ, not by rounding either
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in gen_batches(len(values), max(1, CHUNK // values.shape[1])):
+            scaler.partial_fit(values[rows] - first, sample_weight=None if weight is None else weight[rows])
+    mean, scale = scaler.mean_ + first, scaler.scale_
     limits = np.finfo(dtype)
     usable = (abs(mean) <= limits.max) & (limits.tiny <= scale) & (scale <= limits.max)
     if not usable.all():

@@ -30,8 +30,8 @@ class LinearRegressor(Regressor):
         L2 penalty. What is minimized for each target is the mean of the squared errors plus ``alpha`` times the sum of
         the squared weights, all scaled: ``Ridge(alpha * n_samples)`` after a ``StandardScaler``.
     learning_rate : "auto" or float, default="auto"
-        "auto" is one over the loss's largest curvature, and is divided by 4 if the training diverges. With mini-batches
-        it is lowered, four times to a fifth, when the loss no longer improves. A number is constant.
+        "auto" is one over the loss's largest curvature, and is divided by 4 if the training diverges. It is lowered,
+        four times to a fifth, when the loss no longer improves. A number is constant.
     momentum : float, default=0.9
         Momentum, in [0, 1).
     nesterovs_momentum : bool, default=True

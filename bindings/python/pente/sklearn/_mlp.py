@@ -44,8 +44,7 @@ class MLPRegressor(Regressor):
         the sum of all squared weights and biases, scaled.
     learning_rate : "auto" or float, default="auto"
         "auto" is half of one over the loss's largest curvature at the start, and is divided by 4 if the training
-        diverges. With mini-batches it is lowered, four times to a fifth, when the loss no longer improves. A number is
-        constant.
+        diverges. It is lowered, four times to a fifth, when the loss no longer improves. A number is constant.
     momentum : float, default=0.9
         Momentum, in [0, 1).
     nesterovs_momentum : bool, default=True

@@ -84,31 +84,28 @@ class Schedule:
 
 
 def largest_curvature(layer: pente.Chain, loss: pente.MSELoss, rows: Rows, iterations: int = 20) -> float:
-    """The largest eigenvalue of the loss's Hessian: power iteration, the Hessian being a difference of gradients.
+    """The largest eigenvalue of the loss's Hessian, to first order in the layer, by power iteration.
 
-    Changes the layer's parameters.
+    Changes the layer's parameters. The targets are the layer's own predictions: the gradient is 0 there, and nearby it is
+    the Hessian times how far one has gone.
     """
+    target = layer.predict(rows.x)
     linears = [part for part in layer if isinstance(part, pente.Linear)]
     parameters = [np.asarray(value) for linear in linears for value in linear.parameters.values()]
     gradients = [np.asarray(value) for linear in linears for value in linear.gradients.values()]
     start = [parameter.copy() for parameter in parameters]
-
-    def gradient() -> list[Array]:
-        layer.zero_grad()
-        loss(layer(rows.x), rows.y, rows.weight)
-        layer.backward(loss.backward(target_gradient=False), input_gradient=False)
-        return [part.copy() for part in gradients]
-
-    here = gradient()
     generator = np.random.default_rng(0)
     direction = [generator.standard_normal(parameter.shape) for parameter in parameters]
     distance = float(np.cbrt(np.finfo(rows.x.dtype).eps))
     for _ in range(iterations):
-        length = norm(direction)
+        step = distance / norm(direction)
         for parameter, origin, component in zip(parameters, start, direction):
-            parameter[...] = origin + distance / length * component
-        direction = [there - before for there, before in zip(gradient(), here)]
-    return norm(direction) / distance
+            parameter[...] = origin + step * component
+        layer.zero_grad()
+        loss(layer(rows.x), target, rows.weight)
+        layer.backward(loss.backward(target_gradient=False), input_gradient=False)
+        direction = gradients
+    return norm(gradients) / distance
 
 
 def norm(vector: list[Array]) -> float:
