@@ -95,8 +95,14 @@ class TestPyright:
         completeness = self.pyright(tmp_path, "--verifytypes", "pente", "--ignoreexternal")["typeCompleteness"]
         assert Path(completeness["packageRootDirectory"]).samefile(PACKAGE)
         assert completeness["exportedSymbolCounts"]["withKnownType"] >= len(pente.__all__)
-        incomplete = [symbol for symbol in completeness["symbols"] if not symbol["isTypeKnown"]]
-        assert completeness["completenessScore"] == 1 and not incomplete, incomplete
+        incomplete = {symbol["name"] for symbol in completeness["symbols"] if not symbol["isTypeKnown"]}
+        assert incomplete <= {  # scikit-learn, whose classes these derive from, has no types
+            "pente.sklearn._base.Regressor",
+            "pente.sklearn._linear.LinearRegressor",
+            "pente.sklearn._mlp.MLPRegressor",
+            "pente.sklearn.LinearRegressor",
+            "pente.sklearn.MLPRegressor",
+        }
 
     def test_stubs_and_example_are_strictly_typed(self, tmp_path):
         shutil.copytree(PACKAGE, tmp_path / "pente")

@@ -206,7 +206,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._parameters = _arrays(chain)
         self._rate = rate
         self.loss_curve_ = self.loss_curve_ + history.training_losses
-        self.n_iter_ = len(self.loss_curve_)
+        self.n_iter_: int = len(self.loss_curve_)
         return has_converged
 
     def _attempt(
