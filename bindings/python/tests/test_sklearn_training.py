@@ -151,6 +151,14 @@ def test_without_scale_it_is_plain_descent():
     assert steps.loss_curve_ == losses and np.allclose(steps.coef_, layer.weight, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "bool"])
+def test_targets_of_any_dtype(dtype):
+    x, y = linear(50, 2)
+    y = ((y - y.min()) / 10).astype(dtype)
+    predictions = [LinearRegressor().fit(x, target).predict(x) for target in (y, y.astype("float64"))]
+    assert np.array_equal(*predictions)
+
+
 # ---- How it gets there ----------------------------------------------------------------------------------------------
 
 
