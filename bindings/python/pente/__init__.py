@@ -13,8 +13,8 @@ True
 (200, 1)
 
 Arrays of any library go in, without a copy: whatever has the buffer protocol (array.array, memoryview, NumPy arrays) or
-DLPack (PyTorch's tensors), or can be read by NumPy. What comes out has both.
-pente.sklearn has estimators for scikit-learn.
+DLPack (PyTorch's tensors), or can be read by NumPy. What comes out has both. pente.sklearn has estimators for
+scikit-learn.
 """
 
 from ._pente import (
