@@ -57,6 +57,19 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
             The fitted estimator. After an exception, Ctrl-C's too, it is as it was before.
+
+        Raises
+        ------
+        ValueError
+            If an argument or a parameter will not do, or the training diverges at a learning rate that was given.
+
+        Examples
+        --------
+        >>> from pente.sklearn import LinearRegressor
+        >>> X, y = [[0.0], [1000.0], [2000.0]], [[1.0, 0.0], [3.0, 0.0], [5.0, 0.0]]
+        >>> LinearRegressor().fit(X, y, sample_weight=[1, 1, 2]).coef_.round(6)
+        array([[0.002],
+               [0.   ]])
         """
         with _unchanged_on_error(self):
             has_converged = self._train(X, y, sample_weight, self.max_iter, goes_on=self.warm_start)
@@ -86,6 +99,15 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
             The fitted estimator. After an exception, Ctrl-C's too, it is as it was before.
+
+        Examples
+        --------
+        >>> from pente.sklearn import LinearRegressor
+        >>> model = LinearRegressor()
+        >>> for _ in range(100):
+        ...     model = model.partial_fit([[0.0], [1000.0], [2000.0]], [1.0, 3.0, 5.0])
+        >>> model.n_iter_, model.predict([[500.0]]).round(3)
+        (100, array([2.]))
         """
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True: it trains for one epoch")
@@ -105,6 +127,12 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
             What ``layer_`` predicts, bit for bit.
+
+        Examples
+        --------
+        >>> from pente.sklearn import LinearRegressor
+        >>> LinearRegressor().fit([[0.0], [1000.0], [2000.0]], [1.0, 3.0, 5.0]).predict([[500.0]]).round(6)
+        array([2.])
         """
         check_is_fitted(self)
         x = validate_data(self, X, dtype=self._dtype, order="C", reset=False)

@@ -133,6 +133,7 @@ class LinearRegressor(Regressor):
 
     @property
     def layer_(self) -> pente.Linear:
+        """What is learned as a layer, (n_targets, n_features), from features to targets; a new one each time."""
         weight, bias = self._fold()
         layer = pente.Linear(weight.shape[1], weight.shape[0], dtype=self._dtype.name)
         layer.load_state_dict({"weight": weight, "bias": bias})
@@ -140,11 +141,13 @@ class LinearRegressor(Regressor):
 
     @property
     def coef_(self) -> npt.NDArray[np.floating]:
+        """Coefficients in the units of X and y, (n_features,) or (n_targets, n_features)."""
         coef: npt.NDArray[np.floating] = self._fold()[0]
         return coef[0] if self._target_ndim == 1 else coef
 
     @property
     def intercept_(self) -> float | npt.NDArray[np.floating]:
+        """The intercept in the units of y, a float or (n_targets,)."""
         intercept: npt.NDArray[np.floating] = self._fold()[1]
         return float(intercept[0]) if self._target_ndim == 1 else intercept
 
