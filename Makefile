@@ -211,8 +211,8 @@ test-library: $(LIBRARY) $(ARCHIVE)
 VALGRIND := valgrind --quiet --fair-sched=try --leak-check=full --errors-for-leak-kinds=definite,possible \
             --error-exitcode=9
 C_TESTS  := arguments overlap linear activation scaler chain chain_structure chain_sharing custom custom_failures \
-            custom_calls mse sgd trainer fit callbacks gradcheck files resume bad_files file_errors limits allocation \
-            allocation_layers allocation_threads threads threads_chain threads_count fork bits
+            custom_calls mse sgd sgd_state clipping trainer fit callbacks gradcheck files resume bad_files file_errors \
+            limits allocation allocation_layers allocation_threads threads threads_chain threads_count fork bits
 C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c layers.c files.c)
 C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c edits.c special_cases.c)
 C_MEMORY := Tests/PenteCTests/allocator.c

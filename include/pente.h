@@ -61,10 +61,11 @@ enum {
     PENTE_INVALID_ARGUMENT = 2, /* NULL data, a size below 1, an option out of range, outputs that overlap, ... */
     PENTE_SHAPE_MISMATCH = 3,   /* two shapes that do not fit; the message names both */
     PENTE_DTYPE_MISMATCH = 4,   /* float32 where float64 was expected, or the reverse */
-    PENTE_INVALID_STATE = 5,    /* backward without a forward before it */
+    PENTE_INVALID_STATE = 5,    /* backward without a forward before it, no momentum buffer yet */
     PENTE_BUSY = 6,             /* the handle is in use by another call */
     PENTE_OUT_OF_MEMORY = 7,
-    PENTE_NOT_FINITE = 8,       /* the loss of a training step is no finite number of the layer's dtype */
+    PENTE_NOT_FINITE = 8,       /* the loss of a training step is no finite number of the layer's dtype, or the norm of
+                                   gradients that are to be clipped is not finite */
     PENTE_FILE_ERROR = 9,       /* a file could not be opened, read or written; errno says why */
     PENTE_INVALID_FILE = 10,    /* a file's contents are not what they should be */
     PENTE_USER = 1000           /* this and higher numbers are never Pente's: they are your callbacks' */
@@ -432,10 +433,11 @@ PENTE_MUST_CHECK pente_status pente_sgd_set_lr(pente_sgd *sgd, int64_t group, do
 typedef struct pente_sgd_info {
     size_t struct_size;
     int64_t group_count;
-    int64_t step_count; /* how many steps it has made, its trainers' among them */
+    int64_t step_count;      /* how many steps it has made, its trainers' among them */
+    int64_t parameter_count; /* that it trains, in all groups */
 } pente_sgd_info;
 
-#define PENTE_SGD_INFO_INIT {sizeof(pente_sgd_info), 0, 0}
+#define PENTE_SGD_INFO_INIT {sizeof(pente_sgd_info), 0, 0, 0}
 
 /* Reads sgd. */
 PENTE_MUST_CHECK pente_status pente_sgd_get_info(const pente_sgd *sgd, pente_sgd_info *info);
@@ -445,6 +447,42 @@ PENTE_MUST_CHECK pente_status pente_sgd_step(pente_sgd *sgd);
 
 /* Sets the gradients of all its layers to 0. Writes the layers. */
 PENTE_MUST_CHECK pente_status pente_sgd_zero_gradients(pente_sgd *sgd);
+
+/* Clips the gradients of all parameters that it trains by their norm, as torch.nn.utils.clip_grad_norm_: where
+ * max_norm / (norm + 1e-6) is below 1, each is multiplied by it. The norm, which is written to norm (or NULL) as it was
+ * before, is the square root of the sum of all their squares, in float64; one that is not finite is PENTE_NOT_FINITE.
+ * max_norm is finite and > 0. Writes sgd and its layers. */
+PENTE_MUST_CHECK pente_status pente_sgd_clip_gradients(pente_sgd *sgd, double max_norm, double *norm);
+
+/* An optimizer's state: each group's options, each parameter's momentum buffer, and the step count. Parameters have
+ * the numbers that they have in a torch.optim.SGD's state_dict: from 0 on, group after group, in each those that it
+ * trains of its layers in turn. */
+typedef struct pente_sgd_parameter_info {
+    size_t struct_size;
+    int64_t group;
+    int64_t rows;
+    int64_t columns;
+    int32_t rank;                /* 2; or 1 for a vector, as in pente_parameter_info */
+    int32_t has_momentum_buffer; /* 0: its next step with momentum is its first */
+} pente_sgd_parameter_info;
+
+#define PENTE_SGD_PARAMETER_INFO_INIT {sizeof(pente_sgd_parameter_info), 0, 0, 0, 0, 0}
+
+/* What is known of parameter `index`. Reads sgd. */
+PENTE_MUST_CHECK pente_status pente_sgd_get_parameter_info(const pente_sgd *sgd, int64_t index,
+                                                           pente_sgd_parameter_info *info);
+
+/* Copies the momentum buffer of parameter `index` out to `value`, which has its shape and dtype. Without a buffer it is
+ * PENTE_INVALID_STATE. Reads sgd. */
+PENTE_MUST_CHECK pente_status pente_sgd_get_momentum_buffer(const pente_sgd *sgd, int64_t index,
+                                                            const pente_matrix *value);
+
+/* Sets the whole state: group_count options and parameter_count buffers (NULL: it has none), which are as many as it
+ * has groups and parameters, and are copied; and step_count >= 0. With it, and the parameters, a run goes on to the
+ * same bits as the one that it is from. Within a fit it is PENTE_BUSY. Writes sgd. */
+PENTE_MUST_CHECK pente_status pente_sgd_set_state(pente_sgd *sgd, const pente_sgd_options *options,
+                                                  int64_t group_count, const pente_matrix *const *momentum_buffers,
+                                                  int64_t parameter_count, int64_t step_count);
 
 /* ---- Training --------------------------------------------------------------------------------------------------- */
 
@@ -463,6 +501,11 @@ PENTE_API pente_status pente_trainer_free(pente_trainer *trainer);
  * and else not. Writes the trainer, the sgd and its layers. */
 PENTE_MUST_CHECK pente_status pente_trainer_step(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
                                                  const pente_matrix *sample_weight, double *loss);
+
+/* Has each step from now on, fit's too, clip the gradients before its update, as pente_sgd_clip_gradients between
+ * backward and step does, to the same bits; a norm that is not finite is then PENTE_NOT_FINITE, and nothing changes.
+ * max_norm is finite and >= 0; 0, as at first: it clips nothing. Writes the trainer. */
+PENTE_MUST_CHECK pente_status pente_trainer_set_max_gradient_norm(pente_trainer *trainer, double max_norm);
 
 /* What a callback learns at the end of an epoch. */
 typedef struct pente_epoch {

@@ -62,6 +62,16 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
     /// Where the layer's blocks go.
     package var block: GradientBlock<Element> { GradientBlock(partial: partial.base, wide: isWide ? wide.base : nil) }
 
+    /// The batch's gradients in the parameters' type, to be read where their offsets say.
+    @inline(never)
+    package func narrowed() -> UnsafePointer<Element> {
+        if isWide {
+            partial.zero()
+            add(from: 0, partial.count, to: partial.base)
+        }
+        return UnsafePointer(partial.base)
+    }
+
     /// Adds the batch's gradients to the parameters'.
     package func add(to parameters: [Parameter<Element>]) {
         var offset = 0

@@ -86,6 +86,13 @@ public final class Parameter<Element: Scalar> {
         values.copy(value.elements, count: count)
     }
 
+    @inline(never)
+    package func requireShape(of value: MatrixView<Element>, _ valueName: Message) throws(PenteError) {
+        if value.rows != rows || value.columns != columns {
+            throw PenteError(.shapeMismatch, "\(valueName) is \(value), but \(name) is \(rows, columns)")
+        }
+    }
+
     package func zeroGradients() { memset(gradients, 0, count &* MemoryLayout<Element>.size) }
 
     package func fillUniform(bound: Double, from generator: inout MersenneTwister) {

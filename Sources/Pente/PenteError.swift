@@ -25,7 +25,7 @@ public struct PenteError: Error, Sendable, CustomStringConvertible {
         public static let busy = Code(rawValue: 6)
         /// PENTE_OUT_OF_MEMORY: there is no memory for a parameter, a result or a workspace.
         public static let outOfMemory = Code(rawValue: 7)
-        /// PENTE_NOT_FINITE: the loss of a training step is NaN or infinite.
+        /// PENTE_NOT_FINITE: a training step's loss, or the norm of gradients to be clipped, is NaN or infinite.
         public static let notFinite = Code(rawValue: 8)
         /// PENTE_FILE_ERROR: a file could not be opened, read or written; `systemError` says why.
         public static let fileError = Code(rawValue: 9)

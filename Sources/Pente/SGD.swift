@@ -53,24 +53,28 @@ public struct SGDOptions: Sendable, Equatable {
 public final class SGD<Element: Scalar> {
     package final class Group {
         package let layers: [Layer<Element>]
-        package fileprivate(set) var options: SGDOptions
+        package internal(set) var options: SGDOptions
         /// In the order of the layers' trained parameters.
         package let states: [State]
 
-        fileprivate init(_ layers: [Layer<Element>], _ options: SGDOptions) {
+        fileprivate init(_ layers: [Layer<Element>], _ options: SGDOptions, index: Int) {
             self.layers = layers
             self.options = options
-            self.states = layers.flatMap { $0.trained.map { State($0) } }
+            self.states = layers.flatMap { $0.trained.map { State($0, group: index) } }
         }
     }
 
     /// A parameter and its momentum buffer, which it has from its first step with momentum on.
     package final class State {
         package let parameter: Parameter<Element>
+        package let group: Int
         package fileprivate(set) var buffer = Buffer<Element>()
         package fileprivate(set) var hasStepped = false
 
-        fileprivate init(_ parameter: Parameter<Element>) { self.parameter = parameter }
+        fileprivate init(_ parameter: Parameter<Element>, group: Int) {
+            self.parameter = parameter
+            self.group = group
+        }
 
         /// Its step as the kernels take it, and on to the next one's place.
         @inline(never)
@@ -87,12 +91,27 @@ public final class SGD<Element: Scalar> {
         package func requireBuffer() throws(PenteError) {
             if buffer.isEmpty { buffer = try Buffer(count: parameter.count) }
         }
+
+        /// nil until the first step with momentum on.
+        package var bufferView: MatrixView<Element>? {
+            hasStepped ? MatrixView(buffer.base, rows: parameter.rows, columns: parameter.columns) : nil
+        }
+
+        /// Copies `value` to the buffer, which is there then; nil: the next step with momentum is the first.
+        func setBuffer(_ value: MatrixView<Element>?) {
+            hasStepped = value != nil
+            if let value {
+                MutableMatrixView(buffer.base, rows: parameter.rows, columns: parameter.columns).copy(value)
+            }
+        }
     }
 
     package private(set) var groups: [Group] = []
+    /// Of all groups in turn.
+    package private(set) var states: [State] = []
 
     /// A step of each state, as the kernels take it, and whether it is so still.
-    private var updates = Buffer<Update<Element>>()
+    private(set) var updates = Buffer<Update<Element>>()
     private var isPrepared = false
     /// How many numbers a step changes.
     private var numberCount = 0
@@ -135,11 +154,11 @@ public final class SGD<Element: Scalar> {
                     "layers[\(i)] has the parameter \(parameter.name), which is in the optimizer already")
             }
         }
-        groups.append(Group(layers, options))
+        let group = Group(layers, options, index: groups.count)
+        groups.append(group)
+        states.append(contentsOf: group.states)
         isPrepared = false
     }
-
-    package var states: [State] { groups.flatMap { $0.states } }
 
     package func requireParameters(of layer: Layer<Element>) throws(PenteError) {
         if let parameter = layer.trained.first(where: { !holds($0) }) {
@@ -148,7 +167,7 @@ public final class SGD<Element: Scalar> {
     }
 
     package func holds(_ parameter: Parameter<Element>) -> Bool {
-        groups.contains { $0.states.contains { $0.parameter.isSame(as: parameter) } }
+        states.contains { $0.parameter.isSame(as: parameter) }
     }
 
     /// Groups are numbered from 0, in the order in which they came.
@@ -187,7 +206,7 @@ public final class SGD<Element: Scalar> {
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     public func zeroGradients() {
-        for group in groups { for state in group.states { state.parameter.zeroGradients() } }
+        for state in states { state.parameter.zeroGradients() }
     }
 
     /// One step for every parameter, from its gradient. Throws `.outOfMemory`, before anything changes, if there is no
@@ -209,19 +228,16 @@ public final class SGD<Element: Scalar> {
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     private func collectUpdates() throws(PenteError) {
-        let count = groups.reduce(0) { $0 + $1.states.count }
-        numberCount = groups.reduce(0) { $1.states.reduce($0) { $0 + $1.parameter.count } }
-        if updates.count != count { updates = try Buffer(count: count) }
+        numberCount = states.reduce(0) { $0 + $1.parameter.count }
+        if updates.count != states.count { updates = try Buffer(count: states.count) }
         beginsBuffers = false
         var next = updates.base
-        for group in groups {
-            let options = group.options
+        for state in states {
+            let options = groups[state.group].options
             let hasMomentum = options.momentum != 0
-            for state in group.states {
-                if hasMomentum { try state.requireBuffer() }
-                if hasMomentum && !state.hasStepped { beginsBuffers = true }
-                state.write(to: &next, options)
-            }
+            if hasMomentum { try state.requireBuffer() }
+            if hasMomentum && !state.hasStepped { beginsBuffers = true }
+            state.write(to: &next, options)
         }
         isPrepared = true
     }
@@ -253,9 +269,7 @@ public final class SGD<Element: Scalar> {
 
     @inline(never)
     private func endFirstStep() {
-        for group in groups where group.options.momentum != 0 {
-            for state in group.states { state.hasStepped = true }
-        }
+        for state in states where groups[state.group].options.momentum != 0 { state.hasStepped = true }
         isPrepared = false
     }
 }

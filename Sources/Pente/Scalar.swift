@@ -31,6 +31,11 @@ extension Scalar {
     }
 
     @inline(__always)
+    static func _perform(_ clipping: inout Clipping<Self>) {
+        withUnsafeMutablePointer(to: &clipping) { _perform(.clip($0)) }
+    }
+
+    @inline(__always)
     static func _perform(_ activation: ActivationPass<Self>) {
         withUnsafePointer(to: activation) { _perform(.activation($0)) }
     }

@@ -9,6 +9,8 @@ public final class Trainer<Element: Scalar> {
     public let mse: MSE
     /// What changes the layer's parameters.
     public let sgd: SGD<Element>
+    /// What each step clips the gradients to, as `SGD.clipGradients` does; 0: it does not.
+    public private(set) var maxGradientNorm = 0.0
 
     private var memory = PassMemory<Element>()
     /// The loss's gradient with respect to the prediction, for a block of rows.
@@ -57,12 +59,19 @@ public final class Trainer<Element: Scalar> {
         rowsPerSum = layer.rowsPerSum
     }
 
-    /// `sgd.zeroGradients`, the layer's `forward`, the loss, the layer's `backward` and `sgd.step` in one call, to the
-    /// same bits; returns the loss before the update.
+    /// Has each step from now on, `fit`'s too, clip the gradients before its update: to a norm that is finite and above
+    /// 0; or not, with 0.
+    public func setMaxGradientNorm(_ maxNorm: Double) throws(PenteError) {
+        try requireNotNegative(maxNorm, "max_norm")
+        maxGradientNorm = maxNorm
+    }
+
+    /// `sgd.zeroGradients`, the layer's `forward`, the loss, the layer's `backward`, `sgd.clipGradients` if there is a
+    /// `maxGradientNorm`, and `sgd.step` in one call, to the same bits; returns the loss before the update.
     ///
-    /// x is q × inputs, y q × outputs and `sampleWeight` q×1. Throws `.notFinite`, before anything changes, if the loss
-    /// is NaN or infinite, `.shapeMismatch` and `.invalidArgument` as `forward` and the loss do, and what a layer of
-    /// your own throws.
+    /// x is q × inputs, y q × outputs and `sampleWeight` q×1. Throws `.notFinite`, before anything changes, if the loss,
+    /// or the norm of gradients that are to be clipped, is NaN or infinite, `.shapeMismatch` and `.invalidArgument` as
+    /// `forward` and the loss do, and what a layer of your own throws.
     @discardableResult
     public func step(
         _ x: Matrix<Element>, _ y: Matrix<Element>, sampleWeight: Matrix<Element>? = nil
@@ -150,8 +159,16 @@ extension Trainer {
         }
         let loss = total / block.base.pointee.divisor
         guard Element(loss).isFinite else { throw notFinite(loss) }
-        sgd.update(offsets: offsets.base, sums: memory.sums.sums)
+        let isClipped = maxGradientNorm > 0
+        if isClipped { try clipGradients() }
+        sgd.update(offsets: isClipped ? nil : offsets.base, sums: memory.sums.sums)
         return loss
+    }
+
+    /// The batch's, which are the parameters' then.
+    @inline(never)
+    private func clipGradients() throws(PenteError) {
+        try sgd.clip(to: maxGradientNorm, offsets: offsets.base, sums: memory.sums.narrowed())
     }
 
     @inline(__always)
@@ -306,9 +323,6 @@ extension Trainer {
 
     @inline(never)
     private func notFinite(_ loss: Double) -> PenteError {
-        PenteError(
-            .notFinite,
-            "the loss is \(loss), which is not a finite \(Element.dtypeName); usual causes are features that are not scaled, a large lr (it is \(sgd.groups[0].options.lr)), or NaN in the data"
-        )
+        sgd.notFinite("the loss is \(loss), which is not a finite \(Element.dtypeName)")
     }
 }

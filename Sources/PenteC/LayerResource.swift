@@ -215,41 +215,30 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         throw PenteError(.invalidArgument, "name is \"\(name)\", but the layer's parameters are \(names)")
     }
 
-    private func matrix(_ part: ParameterPart, _ name: String) throws(PenteError) -> MatrixView<Element> {
-        let parameter = try parameter(name)
-        return part == .values ? parameter.view : parameter.gradientView
+    private func matrix(_ part: ParameterPart, _ parameter: Parameter<Element>) -> MatrixView<Element> {
+        part == .values ? parameter.view : parameter.gradientView
     }
 
     override func copy(_ part: ParameterPart, _ name: String, to value: UnsafePointer<pente_matrix>?) throws(PenteError)
     {
-        let source = try matrix(part, name)
+        let parameter = try parameter(name)
         let output = try value.output("value", of: Element.self)
-        try requireSameShape(output.view.readOnly, source, name)
+        try parameter.requireShape(of: output.view.readOnly, "value")
         try output.view.readOnly.requireApart(from: layer, output.name)
-        output.view.copy(source)
+        output.view.copy(matrix(part, parameter))
     }
 
     override func set(_ name: String, from value: UnsafePointer<pente_matrix>?) throws(PenteError) {
-        let target = try matrix(.values, name)
+        let parameter = try parameter(name)
         let source = try value.view("value", of: Element.self)
-        try requireSameShape(source, target, name)
-        let output = Output(target, "the parameter")
+        try parameter.requireShape(of: source, "value")
+        let output = Output(parameter.view, "the parameter")
         try output.requireDistinct(from: source, "value")
         output.view.copy(source)
     }
 
     override func view(_ part: ParameterPart, _ name: String) throws(PenteError) -> pente_matrix {
-        try matrix(part, name).matrix
-    }
-
-    private func requireSameShape(
-        _ value: MatrixView<Element>, _ parameter: MatrixView<Element>, _ name: String
-    ) throws(PenteError) {
-        if value.rows != parameter.rows || value.columns != parameter.columns {
-            throw PenteError(
-                .shapeMismatch,
-                "value is \(value), but \(name) is \(parameter)")
-        }
+        try matrix(part, parameter(name)).matrix
     }
 
     @_optimize(speed)

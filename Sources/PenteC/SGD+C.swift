@@ -2,6 +2,7 @@
 // swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
 
 import CPente
+import PenteKernels
 
 /// An optimizer of either dtype.
 class SGDResource: Resource {
@@ -24,6 +25,10 @@ class SGDResource: Resource {
     func setOptions(_ options: SGDOptions, _ group: Int64) throws(PenteError) { fatalError() }
     func step() throws(PenteError) { fatalError() }
     func zeroGradients() { fatalError() }
+    func clipGradients(_ maxNorm: Double) throws(PenteError) -> Double { fatalError() }
+    func parameterInfo(_ index: Int64) throws(PenteError) -> pente_sgd_parameter_info { fatalError() }
+    func copyBuffer(_ index: Int64, to value: UnsafePointer<pente_matrix>?) throws(PenteError) { fatalError() }
+    func setState(_ state: SGDStateArrays) throws(PenteError) { fatalError() }
 
     fileprivate final func keep(_ added: [LayerResource]) {
         for layer in added where !layers.contains(where: { $0 == layer.slot }) {
@@ -58,7 +63,7 @@ final class TypedSGD<Element: Scalar>: SGDResource {
     override func info() -> pente_sgd_info {
         pente_sgd_info(
             struct_size: MemoryLayout<pente_sgd_info>.size, group_count: Int64(sgd.groupCount),
-            step_count: Int64(sgd.stepCount))
+            step_count: Int64(sgd.stepCount), parameter_count: Int64(sgd.states.count))
     }
 
     override func add(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) {
@@ -75,6 +80,46 @@ final class TypedSGD<Element: Scalar>: SGDResource {
     override func step() throws(PenteError) { try sgd.step() }
 
     override func zeroGradients() { sgd.zeroGradients() }
+
+    override func clipGradients(_ maxNorm: Double) throws(PenteError) -> Double {
+        try sgd.clipGradients(maxNorm: maxNorm)
+    }
+
+    override func parameterInfo(_ index: Int64) throws(PenteError) -> pente_sgd_parameter_info {
+        let state = try sgd.state(Int(index))
+        return pente_sgd_parameter_info(
+            struct_size: MemoryLayout<pente_sgd_parameter_info>.size, group: Int64(state.group),
+            rows: Int64(state.parameter.rows), columns: Int64(state.parameter.columns),
+            rank: Int32(state.parameter.rank), has_momentum_buffer: state.hasStepped ? 1 : 0)
+    }
+
+    override func copyBuffer(_ index: Int64, to value: UnsafePointer<pente_matrix>?) throws(PenteError) {
+        let state = try sgd.state(Int(index))
+        let output = try value.output("value", of: Element.self)
+        try state.parameter.requireShape(of: output.view.readOnly, "value")
+        guard let buffer = state.bufferView else {
+            throw PenteError(.invalidState, "\(state.parameter.name) has no momentum buffer")
+        }
+        output.view.copy(buffer)
+    }
+
+    override func setState(_ state: SGDStateArrays) throws(PenteError) {
+        try sgd.setState(
+            groupCount: state.groupCount, parameterCount: state.parameterCount, stepCount: state.stepCount,
+            options: { (i) throws(PenteError) in try SGDOptions(state.options + i) },
+            withBuffer: { (i, body) throws(PenteError) in
+                try body(state.momentumBuffers[i].viewIfAny("momentum_buffers"))
+            })
+    }
+}
+
+/// A state as C gives it.
+struct SGDStateArrays {
+    let options: UnsafePointer<pente_sgd_options>
+    let groupCount: Int
+    let momentumBuffers: UnsafePointer<UnsafePointer<pente_matrix>?>
+    let parameterCount: Int
+    let stepCount: Int
 }
 
 extension SGDOptions {
@@ -144,9 +189,7 @@ public func pente_sgd_add_group(
     status("pente_sgd_add_group") { () throws(PenteError) in
         try withSGD(sgd, .write) { (sgd) throws(PenteError) in
             let options = try SGDOptions(options)
-            if sgd.isFitting {
-                throw PenteError(.busy, "sgd is in a fit, which works with the groups that it began with")
-            }
+            try sgd.requireNotFitting()
             try withLayers(layers, count, dtype: sgd.dtype, mayRepeat: false) { (layers) throws(PenteError) in
                 try sgd.add(layers, options)
             }
@@ -218,7 +261,62 @@ public func pente_sgd_zero_gradients(_ sgd: OpaquePointer!) -> pente_status {
     }
 }
 
+@_cdecl("pente_sgd_clip_gradients") @implementation
+public func pente_sgd_clip_gradients(
+    _ sgd: OpaquePointer!, _ max_norm: Double, _ norm: UnsafeMutablePointer<Double>!
+) -> pente_status {
+    status("pente_sgd_clip_gradients") { () throws(PenteError) in
+        try withSGD(sgd, .write) { (sgd) throws(PenteError) in
+            let value = try sgd.withLayers { () throws(PenteError) in try sgd.clipGradients(max_norm) }
+            norm?.pointee = value
+        }
+    }
+}
+
+@_cdecl("pente_sgd_get_parameter_info") @implementation
+public func pente_sgd_get_parameter_info(
+    _ sgd: OpaquePointer!, _ index: Int64, _ info: UnsafeMutablePointer<pente_sgd_parameter_info>!
+) -> pente_status {
+    status("pente_sgd_get_parameter_info") { () throws(PenteError) in
+        try withSGD(sgd, .read) { (sgd) throws(PenteError) in
+            let info = try require(info, "info")
+            try requireSized(info, "info")
+            info.pointee = try sgd.parameterInfo(index)
+        }
+    }
+}
+
+@_cdecl("pente_sgd_get_momentum_buffer") @implementation
+public func pente_sgd_get_momentum_buffer(
+    _ sgd: OpaquePointer!, _ index: Int64, _ value: UnsafePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_sgd_get_momentum_buffer") { () throws(PenteError) in
+        try withSGD(sgd, .read) { (sgd) throws(PenteError) in try sgd.copyBuffer(index, to: value) }
+    }
+}
+
+@_cdecl("pente_sgd_set_state") @implementation
+public func pente_sgd_set_state(
+    _ sgd: OpaquePointer!, _ options: UnsafePointer<pente_sgd_options>!, _ group_count: Int64,
+    _ momentum_buffers: UnsafePointer<UnsafePointer<pente_matrix>?>!, _ parameter_count: Int64, _ step_count: Int64
+) -> pente_status {
+    status("pente_sgd_set_state") { () throws(PenteError) in
+        try withSGD(sgd, .write) { (sgd) throws(PenteError) in
+            let state = SGDStateArrays(
+                options: try require(options, "options"), groupCount: Int(group_count),
+                momentumBuffers: try require(momentum_buffers, "momentum_buffers"),
+                parameterCount: Int(parameter_count), stepCount: Int(step_count))
+            try sgd.requireNotFitting()
+            try sgd.setState(state)
+        }
+    }
+}
+
 extension SGDResource {
+    fileprivate final func requireNotFitting() throws(PenteError) {
+        if isFitting { throw PenteError(.busy, "sgd is in a fit, whose groups and state stay") }
+    }
+
     /// Runs `body` while no other call uses the layers.
     @inline(__always)
     func withLayers<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {

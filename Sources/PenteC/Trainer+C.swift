@@ -41,6 +41,7 @@ class TrainerResource: Resource {
         }
     }
 
+    fileprivate func setMaxGradientNorm(_ maxNorm: Double) throws(PenteError) { fatalError() }
     fileprivate func step(_ data: ExampleMatrices) throws(PenteError) -> Double { fatalError() }
     fileprivate func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses)
         throws(PenteError) -> FitSummary
@@ -152,6 +153,10 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
         return TypedTrainer(trainer, layer, sgd)
     }
 
+    override func setMaxGradientNorm(_ maxNorm: Double) throws(PenteError) {
+        try trainer.setMaxGradientNorm(maxNorm)
+    }
+
     @_optimize(speed)
     override func step(_ data: ExampleMatrices) throws(PenteError) -> Double {
         try trainer.step(data.examplesOfStep(for: trainer, in: memory))!
@@ -243,6 +248,15 @@ public func pente_trainer_new(
 @_cdecl("pente_trainer_free") @implementation
 public func pente_trainer_free(_ trainer: OpaquePointer!) -> pente_status {
     freeing("pente_trainer_free", trainer, .trainer, "trainer")
+}
+
+@_cdecl("pente_trainer_set_max_gradient_norm") @implementation
+public func pente_trainer_set_max_gradient_norm(_ trainer: OpaquePointer!, _ max_norm: Double) -> pente_status {
+    status("pente_trainer_set_max_gradient_norm") { () throws(PenteError) in
+        try HandleTable.withResource(trainer, .trainer, .write, "trainer") { (trainer) throws(PenteError) in
+            try unsafeDowncast(trainer, to: TrainerResource.self).setMaxGradientNorm(max_norm)
+        }
+    }
 }
 
 @_cdecl("pente_trainer_step") @implementation

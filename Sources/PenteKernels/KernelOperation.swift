@@ -8,6 +8,7 @@ public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
     case row(UnsafePointer<Pass<T>>)
     case update(UnsafePointer<Updates<T>>)
     case accumulate(UnsafePointer<Accumulation<T>>)
+    case clip(UnsafeMutablePointer<Clipping<T>>)
     case activation(UnsafePointer<ActivationPass<T>>)
     case standardization(UnsafePointer<Standardization<T>>)
 
@@ -19,6 +20,7 @@ public enum KernelOperation<T: KernelScalar>: BitwiseCopyable {
         case .row(let pass): pass.pointee.runRow()
         case .update(let updates): updates.pointee.run(vector)
         case .accumulate(let accumulation): accumulation.pointee.run(vector)
+        case .clip(let clipping): clipping.pointee.run(vector)
         case .activation(let activation): activation.pointee.run(vector)
         case .standardization(let standardization): standardization.pointee.run(vector)
         }

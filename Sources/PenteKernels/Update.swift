@@ -2,10 +2,12 @@
 /// fused multiply-add in the parameter's type.
 public struct Update<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var parameter: UnsafeMutablePointer<T>
-    @usableFromInline var gradient: UnsafeMutablePointer<T>
+    /// Of `count` numbers, as the parameter.
+    public let gradient: UnsafeMutablePointer<T>
     /// nil without momentum.
     @usableFromInline var momentumBuffer: UnsafeMutablePointer<T>?
-    @usableFromInline var count: Int
+    /// How many numbers the parameter has.
+    public let count: Int
     /// The buffer has not been written yet: it becomes a copy of the gradient.
     @usableFromInline var isFirst: Bool
     @usableFromInline var learningRate: T

@@ -118,6 +118,7 @@ static const edit edits[] = {
     STRUCT_SIZES(LAYER_INFO, pente_layer_info),
     STRUCT_SIZES(PARAMETER_INFO, pente_parameter_info),
     STRUCT_SIZES(SGD_INFO, pente_sgd_info),
+    STRUCT_SIZES(SGD_PARAMETER_INFO, pente_sgd_parameter_info),
     STRUCT_SIZES(FIT_REPORT, pente_fit_report),
     STRUCT_SIZES(GRADCHECK_REPORT, pente_gradcheck_report),
 };

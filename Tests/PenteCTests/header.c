@@ -14,7 +14,8 @@ HOLDS(size_of_layer_info, sizeof(pente_layer_info) == 64);
 HOLDS(size_of_parameter_info, sizeof(pente_parameter_info) == 32);
 HOLDS(size_of_mse_options, sizeof(pente_mse_options) == 16);
 HOLDS(size_of_sgd_options, sizeof(pente_sgd_options) == 48);
-HOLDS(size_of_sgd_info, sizeof(pente_sgd_info) == 24);
+HOLDS(size_of_sgd_info, sizeof(pente_sgd_info) == 32);
+HOLDS(size_of_sgd_parameter_info, sizeof(pente_sgd_parameter_info) == 40);
 HOLDS(size_of_epoch, sizeof(pente_epoch) == 40);
 HOLDS(size_of_fit_options, sizeof(pente_fit_options) == 128);
 HOLDS(size_of_fit_report, sizeof(pente_fit_report) == 32);
@@ -44,6 +45,7 @@ pente_status use_the_header(const float *numbers, const double *doubles) {
     pente_layer_info info = PENTE_LAYER_INFO_INIT;
     pente_parameter_info parameter_info = PENTE_PARAMETER_INFO_INIT;
     pente_sgd_info sgd_info = PENTE_SGD_INFO_INIT;
+    pente_sgd_parameter_info sgd_parameter_info = PENTE_SGD_PARAMETER_INFO_INIT;
     pente_mse_options mse_options = PENTE_MSE_OPTIONS_INIT;
     pente_sgd_options sgd_options = PENTE_SGD_OPTIONS_INIT;
     pente_fit_options fit_options = PENTE_FIT_OPTIONS_INIT;
@@ -65,8 +67,9 @@ pente_status use_the_header(const float *numbers, const double *doubles) {
     return pente_version() == PENTE_VERSION && linear_options.struct_size && info.struct_size &&
                    mse_options.struct_size && sgd_options.struct_size && fit_options.validation_x &&
                    activation_options.struct_size && custom_options.parameters && parameter_info.struct_size &&
-                   sgd_info.struct_size && info.kind != kind && info.activation != activation &&
-                   fit_report.stop_reason != reason && gradcheck_options.struct_size && gradcheck_report.struct_size
+                   sgd_info.struct_size && sgd_parameter_info.struct_size && info.kind != kind &&
+                   info.activation != activation && fit_report.stop_reason != reason &&
+                   gradcheck_options.struct_size && gradcheck_report.struct_size
                ? PENTE_OK
                : PENTE_INVALID_ARGUMENT;
 }

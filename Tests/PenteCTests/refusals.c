@@ -118,7 +118,7 @@ void right_values(world *w, const function *f, value *a) {
         } else {
             a[i].p = place;
         }
-        if (argument->kind == LR) a[i].d = 0.5;
+        if (argument->kind == RATE || argument->kind == NORM) a[i].d = 0.5;
     }
 }
 
@@ -272,7 +272,18 @@ static int attempt_numbers(world *w, const function *f, const value *a, int i) {
     case CAPACITY: /* "weight" takes 7 */
         for (size_t k = 0; k < 7; k++) complaints += attempt_value(w, f, a, i, (value){.z = k}, BAD_ARGUMENT);
         break;
-    case LR:
+    case COUNT_THERE:
+        for (size_t k = 0; k < COUNT(sizes); k++) {
+            complaints += attempt_value(w, f, a, i, (value){.i = sizes[k]}, BAD_ARGUMENT);
+        }
+        complaints += attempt_value(w, f, a, i, (value){.i = a[i].i + 1}, BAD_ARGUMENT);
+        break;
+    case STEP_COUNT:
+        complaints += attempt_value(w, f, a, i, (value){.i = -1}, BAD_ARGUMENT);
+        complaints += attempt_value(w, f, a, i, (value){.i = INT64_MIN}, BAD_ARGUMENT);
+        break;
+    case NORM: complaints += attempt_value(w, f, a, i, (value){.d = 0}, BAD_ARGUMENT); /* fall through */
+    case RATE:
         for (size_t k = 0; k < COUNT(rates); k++) {
             complaints += attempt_value(w, f, a, i, (value){.d = rates[k]}, BAD_ARGUMENT);
         }
@@ -294,7 +305,7 @@ int attempt_all_kinds(world *w, const function *f) {
         value a[7];
         const argument *argument = &f->arguments[i];
         right_values(w, f, a);
-        if (!argument->optional && !argument->is_number && argument->kind != LR) {
+        if (!argument->optional && !argument->is_number && argument->kind != RATE && argument->kind != NORM) {
             unsigned allowed = argument->kind < HANDLE_KINDS ? BAD_HANDLE : BAD_ARGUMENT;
             complaints += attempt_value(w, f, a, i, (value){.p = NULL}, allowed);
         }

@@ -30,20 +30,25 @@ typedef enum kind {
     LAYER_INFO,
     PARAMETER_INFO,
     SGD_INFO,
+    SGD_PARAMETER_INFO,
     FIT_REPORT,
     GRADCHECK_REPORT,
     POINTER_KINDS,
 
     OUT = POINTER_KINDS, /* a pointer that need not be NULL, and that is all */
     LAYERS,
+    BUFFERS,
     NAME,
     PATH,
     SIZE,
     COUNT_OF_LAYERS,
+    COUNT_THERE, /* of as many things as there are */
     COUNT_OF_THREADS,
     INDEX,
     CAPACITY,
-    LR,
+    STEP_COUNT,
+    RATE, /* 0 or more */
+    NORM, /* above 0 */
     ACTIVATION,
     DTYPE,
     SEED /* which cannot be wrong */
@@ -97,9 +102,12 @@ typedef struct memory {
     pente_layer_info info;
     pente_parameter_info parameter_info;
     pente_sgd_info sgd_info;
+    pente_sgd_parameter_info sgd_parameter_info;
     pente_fit_report fit_report;
     pente_gradcheck_report gradcheck_report;
     pente_layer *layers[3], *further_layers[3], *chain_layers[3];
+    pente_matrix weight_buffer, bias_buffer;
+    const pente_matrix *buffers[2];
     void *made;
 } memory;
 
@@ -141,7 +149,7 @@ void world_free(world *w);
 /* What can be seen of the parameters and gradients of the world's layers, and of pending passes and momentum. */
 typedef struct outcome {
     numbers numbers;
-    float parameters[64], gradients[64];
+    float parameters[64], gradients[64], buffers[16];
     double parameters64[16], gradients64[16];
     int64_t steps;
     pente_status statuses[32];

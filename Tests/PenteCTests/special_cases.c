@@ -98,6 +98,10 @@ SPOIL(there_already, w->now.further_layers[1] = w->good[LAYER])
 SPOIL(mixed_dtypes, w->now.layers[1] = w->now.further_layers[1] = w->now.chain_layers[1] = w->layer64)
 SPOIL(nothing_to_train, w->now.layers[0] = w->scaler; w->now.layers[1] = w->activation)
 
+SPOIL(tall_buffer, w->now.bias_buffer.rows = 2; w->now.bias_buffer.columns = 1)
+SPOIL(buffer64, w->now.bias_buffer.dtype = PENTE_FLOAT64; w->now.bias_buffer.data = w->now.numbers.x64)
+SPOIL(buffer_without_data, w->now.bias_buffer.data = NULL)
+
 /* ---- Layers of other kinds ---- */
 
 SPOIL(unfit_layers, w->now.chain_layers[1] = w->other_layer)
@@ -240,6 +244,10 @@ const special_case special_cases[] = {
     {"pente_sgd_set_options", "group 1", "group", BAD_ARGUMENT, group_1},
     {"pente_sgd_get_options", "group 1", "group", BAD_ARGUMENT, group_1},
     {"pente_sgd_set_lr", "group 1", "group", BAD_ARGUMENT, group_1},
+    {"pente_sgd_set_state", "nesterov and dampening", "nesterov|dampening", BAD_ARGUMENT, nesterov_with_dampening},
+    {"pente_sgd_set_state", "the last buffer 2x1", "momentum_buffers", BAD_SHAPE, tall_buffer},
+    {"pente_sgd_set_state", "the last buffer float64", "momentum_buffers", BAD_DTYPE, buffer64},
+    {"pente_sgd_set_state", "the last buffer NULL inside", "momentum_buffers", BAD_ARGUMENT, buffer_without_data},
 
     {"pente_trainer_new", "a NONE loss", "mse|reduction|PENTE_NONE", BAD_ARGUMENT, none_loss_to_train},
     {"pente_trainer_new", "a layer that sgd lacks", "sgd|layer", BAD_ARGUMENT, layer_of_no_sgd},

@@ -104,6 +104,17 @@ static pente_status sgd_step(void *argument) {
     bench *b = argument;
     return pente_sgd_step(b->sgd);
 }
+static pente_status clip(void *argument) {
+    bench *b = argument;
+    return pente_sgd_clip_gradients(b->sgd, 1e-3, b->losses);
+}
+static pente_status set_state(void *argument) {
+    bench *b = argument;
+    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+    const pente_matrix *const buffers[] = {&b->other.weight, &b->other.bias};
+    options.momentum = 0.9;
+    return pente_sgd_set_state(b->sgd, &options, 1, buffers, 2, 5);
+}
 static pente_status trainer_step(void *argument) {
     bench *b = argument;
     return pente_trainer_step(b->trainer, &b->x, &b->y, NULL, b->losses);
@@ -154,7 +165,8 @@ static const trial trials[] = {
     TRIAL("trainer_new", make_trainer),     TRIAL("inference", infer),
     TRIAL("forward", forward),              TRIAL("backward", backward),
     TRIAL("mse_forward", loss),             TRIAL("mse_forward_elements", squares),
-    TRIAL("mse_backward", loss_backward),   TRIAL("sgd_step", sgd_step),
+    TRIAL("mse_backward", loss_backward),   TRIAL("sgd_set_state", set_state),
+    TRIAL("sgd_clip_gradients", clip),      TRIAL("sgd_step", sgd_step),
     TRIAL("trainer_step", trainer_step),    TRIAL("fit", fit),
     TRIAL("sgd_add_group", add_group),      TRIAL("gradcheck", check),
 };
@@ -235,6 +247,7 @@ static void test_no_allocation(void **state) {
             OK(pente_trainer_step(trainer, &x, &y, &weight, &loss));
             long before = atomic_load(&allocations);
             for (int step = 0; step < 20; step++) {
+                OK(pente_trainer_set_max_gradient_norm(trainer, step < 10 ? 0 : 1e-3));
                 pente_matrix some_x = rows_of(&x, 0, 1 + (step * 7) % x.rows), some_y = y, some_weight = weight;
                 some_y.rows = some_weight.rows = some_x.rows;
                 OK(pente_trainer_step(trainer, &some_x, &some_y, step % 2 ? &some_weight : NULL, &loss));

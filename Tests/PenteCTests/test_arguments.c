@@ -51,8 +51,13 @@ CALL(sgd_set_lr, a[0].p, a[1].i, a[2].d)
 CALL(sgd_get_info, a[0].p, a[1].p)
 CALL(sgd_step, a[0].p)
 CALL(sgd_zero_gradients, a[0].p)
+CALL(sgd_clip_gradients, a[0].p, a[1].d, a[2].p)
+CALL(sgd_get_parameter_info, a[0].p, a[1].i, a[2].p)
+CALL(sgd_get_momentum_buffer, a[0].p, a[1].i, a[2].p)
+CALL(sgd_set_state, a[0].p, a[1].p, a[2].i, a[3].p, a[4].i, a[5].i)
 CALL(trainer_new, a[0].p, a[1].p, a[2].p, a[3].p)
 CALL(trainer_free, a[0].p)
+CALL(trainer_set_max_gradient_norm, a[0].p, a[1].d)
 CALL(trainer_step, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p)
 CALL(trainer_fit, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p)
 CALL(gradcheck, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p)
@@ -125,12 +130,21 @@ static const function functions[] = {
     FUNCTION(sgd_get_options, HANDLE("sgd", SGD), NUMBER("group", INDEX, 0),
              STRUCT("options", READ_OPTIONS, read_options)),
     FUNCTION(sgd_set_options, HANDLE("sgd", SGD), NUMBER("group", INDEX, 0), OPTIONS(SGD_OPTIONS, sgd_options)),
-    FUNCTION(sgd_set_lr, HANDLE("sgd", SGD), NUMBER("group", INDEX, 0), {"lr", LR, false, true, 0}),
+    FUNCTION(sgd_set_lr, HANDLE("sgd", SGD), NUMBER("group", INDEX, 0), {"lr", RATE, false, true, 0}),
     FUNCTION(sgd_get_info, HANDLE("sgd", SGD), STRUCT("info", SGD_INFO, sgd_info)),
     FUNCTION(sgd_step, HANDLE("sgd", SGD)),
     FUNCTION(sgd_zero_gradients, HANDLE("sgd", SGD)),
+    FUNCTION(sgd_clip_gradients, HANDLE("sgd", SGD), {"max_norm", NORM, false, true, 0},
+             OUTPUT_OR_NULL("norm", numbers.loss)),
+    FUNCTION(sgd_get_parameter_info, HANDLE("sgd", SGD), NUMBER("index", INDEX, 0),
+             STRUCT("info", SGD_PARAMETER_INFO, sgd_parameter_info)),
+    FUNCTION(sgd_get_momentum_buffer, HANDLE("sgd", SGD), NUMBER("index", INDEX, 0), MATRIX_AT("value", value)),
+    FUNCTION(sgd_set_state, HANDLE("sgd", SGD), STRUCT("options", SGD_OPTIONS, sgd_options),
+             NUMBER("group_count", COUNT_THERE, 1), STRUCT("momentum_buffers", BUFFERS, buffers),
+             NUMBER("parameter_count", COUNT_THERE, 2), NUMBER("step_count", STEP_COUNT, 7)),
     FUNCTION(trainer_new, HANDLE("layer", LAYER), HANDLE("mse", MSE), HANDLE("sgd", SGD), OUTPUT("trainer", made)),
     FUNCTION(trainer_free, HANDLE_OR_NULL("trainer", TRAINER)),
+    FUNCTION(trainer_set_max_gradient_norm, HANDLE("trainer", TRAINER), {"max_norm", RATE, false, true, 0}),
     FUNCTION(trainer_step, HANDLE("trainer", TRAINER), MATRIX_AT("x", x), MATRIX_AT("y", target),
              MATRIX_OR_NULL("sample_weight", sample_weight), OUTPUT_OR_NULL("loss", numbers.loss)),
     FUNCTION(trainer_fit, HANDLE("trainer", TRAINER), MATRIX_AT("x", x), MATRIX_AT("y", target),

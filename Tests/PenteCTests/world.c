@@ -17,6 +17,7 @@ static const pente_gradcheck_options gradcheck_options = PENTE_GRADCHECK_OPTIONS
 static const pente_layer_info info = PENTE_LAYER_INFO_INIT;
 static const pente_parameter_info parameter_info = PENTE_PARAMETER_INFO_INIT;
 static const pente_sgd_info sgd_info = PENTE_SGD_INFO_INIT;
+static const pente_sgd_parameter_info sgd_parameter_info = PENTE_SGD_PARAMETER_INFO_INIT;
 static const pente_fit_report fit_report = PENTE_FIT_REPORT_INIT;
 static const pente_gradcheck_report gradcheck_report = PENTE_GRADCHECK_REPORT_INIT;
 
@@ -117,6 +118,7 @@ static void set_memory(world *w) {
     memcpy(&m->info, &info, sizeof info);
     memcpy(&m->parameter_info, &parameter_info, sizeof parameter_info);
     memcpy(&m->sgd_info, &sgd_info, sizeof sgd_info);
+    memcpy(&m->sgd_parameter_info, &sgd_parameter_info, sizeof sgd_parameter_info);
     memcpy(&m->fit_report, &fit_report, sizeof fit_report);
     memcpy(&m->gradcheck_report, &gradcheck_report, sizeof gradcheck_report);
     for (int i = 0; i < Q; i++) m->numbers.sample_weight[i] = (float)(i + 1) / 2;
@@ -176,6 +178,10 @@ world *world_new(void) {
     m->further_layers[1] = w->bare_layer;
     m->chain_layers[0] = w->good[LAYER];
     m->chain_layers[1] = w->activation;
+    m->weight_buffer = m->value;
+    m->bias_buffer = rows_of(&m->target, 0, 1);
+    m->buffers[0] = &m->weight_buffer;
+    m->buffers[1] = &m->bias_buffer;
     memcpy(&w->pristine, m, sizeof *m);
     return w;
 }
@@ -233,6 +239,10 @@ void look(world *w, outcome *seen) {
     pente_sgd_info info = PENTE_SGD_INFO_INIT;
     seen->statuses[seen->count++] = pente_sgd_get_info(w->good[SGD], &info);
     seen->steps = info.step_count;
+    pente_matrix buffers[] = {pente_float32_matrix(seen->buffers, P, N), pente_float32_matrix(seen->buffers + 8, 1, P)};
+    for (int i = 0; i < 2; i++) {
+        seen->statuses[seen->count++] = pente_sgd_get_momentum_buffer(w->good[SGD], i, &buffers[i]);
+    }
 }
 
 void probe(world *w, outcome *seen) {
