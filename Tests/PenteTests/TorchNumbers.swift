@@ -38,7 +38,7 @@ struct TorchNumbers: Sendable {
         let layers: [LayerShape]?
         let architecture: [Entry]?
         let lr: [Double]?
-        let momentum, dampening, weight_decay, negative_slope: Double?
+        let momentum, dampening, weight_decay, negative_slope, max_norm: Double?
         let nesterov, maximize: Bool?
 
         var description: String { name }

@@ -104,6 +104,31 @@ import Testing
         }
     }
 
+    @Test(arguments: TorchNumbers.cases("clipping"))
+    func clipping(_ item: TorchNumbers.Case) throws {
+        if item.isFloat { try check(Float.self) } else { try check(Double.self) }
+        func check<Element: Scalar>(_: Element.Type) throws {
+            let layers = try item.layers!.map { try Linear<Element>(inputs: $0.n, outputs: $0.p, bias: $0.bias) }
+            let sgd = try SGD<Element>(layers)
+            for (i, layer) in layers.enumerated() {
+                for parameter in layer.parameters {
+                    let gradient: [Element] = TorchNumbers.numbers(item, "\(i)/\(parameter.name)_gradient")
+                    parameter.gradients.update(from: gradient, count: parameter.count)
+                }
+            }
+            let norm = try sgd.clipGradients(maxNorm: item.max_norm!)
+            let expected: [Element] = TorchNumbers.numbers(item, "norm")
+            #expect(abs(norm - Double(expected[0])) <= tolerance(Element.self) * norm)
+            for (i, layer) in layers.enumerated() {
+                for parameter in layer.parameters {
+                    let clipped: Matrix<Element> = try TorchNumbers.matrix(item, "\(i)/\(parameter.name)_clipped")
+                    #expect(parameter.gradient.relativeDifference(clipped) <= tolerance(Element.self))
+                    if norm < item.max_norm! { #expect(parameter.gradient.isIdentical(clipped)) }
+                }
+            }
+        }
+    }
+
     @Test(arguments: TorchNumbers.cases("randperm"))
     func shuffles(_ item: TorchNumbers.Case) throws {
         var generator = MersenneTwister(seed: item.seedNumber)

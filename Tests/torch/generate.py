@@ -23,6 +23,9 @@ chain       q n p dtype seed steps        x (q, n), y, grad_output, output (q, p
             architecture momentum ...     name in torch.nn.Sequential, initial/0.weight, grad/0.weight (for grad_output)
                                           and, after steps on x and y from the initial ones, final/0.weight; losses
                                           (steps)
+clipping    dtype layers max_norm         for each layer i: the given gradients i/weight_gradient (p, n) and
+                                          i/bias_gradient (p), and as clip_grad_norm_ leaves them i/weight_clipped and
+                                          i/bias_clipped; norm (1, 1)
 
 A group's "lr" is a list, one number a step. An architecture is a list of layers: {"type": "linear", "n", "p", "bias"},
 {"type": "chain", "layers": a list like this one}, or {"type": a function, ...} with an activation's options. init, sgd,
@@ -360,10 +363,28 @@ def chain():
                 steps=steps, **options)
 
 
+def clipping():
+    torch.manual_seed(6)
+    for dtype in DTYPES:
+        for label, shapes, max_norm in [
+                ("one", [(1, 1, True)], 0.5), ("small", [(7, 3, True)], 1e-3), ("below", [(5, 4, False)], 100.0),
+                ("layers", [(19, 13, False), (2, 9, True)], 3.0)]:
+            modules = [torch.nn.Linear(n, p, bias, dtype=DTYPES[dtype]) for n, p, bias in shapes]
+            named = {f"{i}/{role}": parameter for i, module in enumerate(modules)
+                     for role, parameter in module.named_parameters()}
+            for parameter in named.values():
+                parameter.grad = torch.randn_like(parameter)
+            roles = {f"{name}_gradient": parameter.grad.clone() for name, parameter in named.items()}
+            norm = torch.nn.utils.clip_grad_norm_(named.values(), max_norm, error_if_nonfinite=True, foreach=False)
+            roles |= {f"{name}_clipped": parameter.grad for name, parameter in named.items()}
+            add("clipping", f"{label}/{dtype}", roles | {"norm": norm.reshape(1, 1)}, dtype=dtype, max_norm=max_norm,
+                layers=[{"n": n, "p": p, "bias": bias, "group": 0} for n, p, bias in shapes])
+
+
 if __name__ == "__main__":
     # Without FMA, PyTorch's kernels round twice where Pente, and PyTorch elsewhere, rounds once.
     assert torch.backends.cpu.get_cpu_capability() != "DEFAULT", "this processor has no FMA"
-    for make in (initial_weights, linear, mse, sgd, randperm, training, activation, chain):
+    for make in (initial_weights, linear, mse, sgd, randperm, training, activation, chain, clipping):
         make()
     OUTPUT.parent.mkdir(exist_ok=True)
     save_file(tensors, OUTPUT, metadata={"cases": json.dumps(cases)})
