@@ -304,11 +304,19 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     pente_sgd *sgd;
-    PyObject *layers; /* a tuple: what a CustomLayer's handle calls back is its object */
+    PyObject *layers; /* a tuple of them for each group: what a CustomLayer's handle calls back is its object */
     pente_sgd_options defaults;
     int64_t group_count;
     double parameters; /* how many numbers a step changes */
 } SGD;
+
+/* Its methods: sgd_state.c. */
+PyObject *sgd_state_dict(PyObject *op, PyObject *ignored);
+PyObject *sgd_load_state_dict(PyObject *op, PyObject *mapping);
+
+/* The getter of the groups' options, and all of a group's, which a dict must have: sgd.c. `of` names the dict. */
+PyObject *sgd_groups(PyObject *op, void *closure);
+int sgd_take_options(PyObject *dict, const char *of, pente_sgd_options *options);
 
 /* gradcheck(layer, x, ...): gradcheck.c */
 PyObject *gradcheck(PyObject *module, PyObject *args, PyObject *kwargs);

@@ -42,6 +42,19 @@ static int set_options(pente_sgd_options *options, PyObject *named) {
     return 0;
 }
 
+int sgd_take_options(PyObject *dict, const char *of, pente_sgd_options *options) {
+    *options = (pente_sgd_options)PENTE_SGD_OPTIONS_INIT;
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        PyObject *value = Py_XNewRef(PyDict_GetItemString(dict, options_table[i].name));
+        if (!value && !PyErr_Occurred())
+            PyErr_Format(PyExc_ValueError, "%s has no '%s'", of, options_table[i].name);
+        int failed = !value || set_option(options, i, value) < 0;
+        Py_XDECREF(value);
+        if (failed) return -1;
+    }
+    return 0;
+}
+
 static PyObject *options_dict(const pente_sgd_options *options) {
     return Py_BuildValue("{sdsdsdsdsOsO}", "lr", options->lr, "momentum", options->momentum, "dampening",
                          options->dampening, "weight_decay", options->weight_decay, "nesterov",
@@ -72,7 +85,8 @@ static int append_group(SGD *self, PyObject *layers, const pente_sgd_options *op
         Py_DECREF(tuple);
         return -1;
     }
-    PyObject *all = self->layers ? PySequence_Concat(self->layers, tuple) : Py_NewRef(tuple);
+    PyObject *group = PyTuple_Pack(1, tuple);
+    PyObject *all = group && self->layers ? PySequence_Concat(self->layers, group) : Py_XNewRef(group);
     pente_layer **handles = all ? layers_handles(tuple) : NULL;
     double numbers = 0.0;
     int failed = handles ? 0 : -1;
@@ -89,6 +103,7 @@ static int append_group(SGD *self, PyObject *layers, const pente_sgd_options *op
     }
     PyMem_Free(handles);
     Py_XDECREF(all);
+    Py_XDECREF(group);
     Py_DECREF(tuple);
     return failed;
 }
@@ -180,6 +195,20 @@ static PyObject *sgd_zero_grad(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
+static PyObject *sgd_clip_gradients(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    static const char *const names[] = {"max_norm", NULL};
+    SGD *self = (SGD *)op;
+    PyObject *value;
+    double max_norm, norm;
+    if (parse_arguments("clip_gradients", names, 1, args, nargs, kwnames, &value) < 0 ||
+        float_from(value, "max_norm", &max_norm) < 0)
+        return NULL;
+    release_gil(self->parameters);
+    pente_status status = pente_sgd_clip_gradients(self->sgd, max_norm, &norm);
+    regain_gil();
+    return check(status) < 0 ? NULL : PyFloat_FromDouble(norm);
+}
+
 static PyObject *sgd_add_group(PyObject *op, PyObject *args, PyObject *kwargs) {
     SGD *self = (SGD *)op;
     PyObject *layers;
@@ -202,7 +231,7 @@ static PyObject *sgd_set_options(PyObject *op, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-static PyObject *sgd_groups(PyObject *op, void *Py_UNUSED(closure)) {
+PyObject *sgd_groups(PyObject *op, void *Py_UNUSED(closure)) {
     SGD *self = (SGD *)op;
     PyObject *groups = PyList_New(0);
     for (int64_t i = 0; groups && i < self->group_count; i++) {
@@ -212,6 +241,10 @@ static PyObject *sgd_groups(PyObject *op, void *Py_UNUSED(closure)) {
         Py_XDECREF(group);
     }
     return groups;
+}
+
+static PyObject *sgd_layers(PyObject *op, void *Py_UNUSED(closure)) {
+    return Py_NewRef(((SGD *)op)->layers);
 }
 
 static PyObject *sgd_step_count(PyObject *op, void *Py_UNUSED(closure)) {
@@ -252,12 +285,26 @@ static PyMethodDef sgd_methods[] = {
      "Adds a group of further layers; an option that is not given is the constructor's."},
     {"set_options", KEYWORDS(sgd_set_options),
      "set_options($self, group, /, **options)\n--\n\nChanges options of a group, by its index, from the next step on."},
+    {"clip_gradients", FASTCALL(sgd_clip_gradients),
+     "clip_gradients($self, max_norm)\n--\n\n"
+     "Scales all gradients together so that their 2-norm is max_norm, if it is above that, as "
+     "torch.nn.utils.clip_grad_norm_ does, and returns the norm as it was before. A FloatingPointError, and nothing "
+     "has changed, if that is not finite."},
+    {"state_dict", sgd_state_dict, METH_NOARGS,
+     "state_dict($self)\n--\n\n"
+     "The groups' options and copies of the momentum buffers, laid out as torch.optim.SGD's, and 'step_count'."},
+    {"load_state_dict", sgd_load_state_dict, METH_O,
+     "load_state_dict($self, state, /)\n--\n\n"
+     "Sets what state_dict gives, from such a dict or one of torch.optim.SGD's, whose buffers are arrays; all of it "
+     "or, on an error, nothing. The groups must have as many parameters. What the state has beside, as 'foreach', is "
+     "passed over; without a 'step_count' that stays."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef sgd_getset[] = {
     {"lr", sgd_get_lr, sgd_set_lr, "The learning rate: of group 0 when read, of all groups when set.", NULL},
     {"groups", sgd_groups, NULL, "The groups' options, a list of dicts; copies.", NULL},
+    {"layers", sgd_layers, NULL, "The groups' layers, a tuple of them for each group.", NULL},
     {"step_count", sgd_step_count, NULL, "How many steps it has made, a trainer's among them.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

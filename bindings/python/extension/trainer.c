@@ -1,23 +1,41 @@
 /* Trainer: a step in one call, and fit, during which libpente calls back. */
 #include "extension.h"
 
+#include <math.h>
+
 typedef struct {
     PyObject_HEAD
     pente_trainer *trainer;
     PyObject *layer;
     PyObject *optimizer;
     PyObject *loss;
+    double max_grad_norm; /* 0: None */
 } Trainer;
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
 
+static int set_max_grad_norm(Trainer *self, PyObject *value) {
+    double norm = 0.0;
+    if (value != Py_None) {
+        if (float_from(value, "max_grad_norm", &norm) < 0) return -1;
+        if (!(norm > 0.0 && isfinite(norm))) {
+            PyErr_Format(PyExc_ValueError, "max_grad_norm is %R, but must be finite and above 0, or None", value);
+            return -1;
+        }
+    }
+    if (check(pente_trainer_set_max_gradient_norm(self->trainer, norm)) < 0) return -1;
+    self->max_grad_norm = norm;
+    return 0;
+}
+
 static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"layer", "optimizer", "loss", NULL};
+    static char *names[] = {"layer", "optimizer", "loss", "max_grad_norm", NULL};
     module_state *state = state_of_type(type);
-    PyObject *layer, *optimizer, *loss;
+    PyObject *layer, *optimizer, *loss, *max_grad_norm = Py_None;
     if (!state ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!:Trainer", names, state->types[LAYER_TYPE], &layer,
-                                     state->types[SGD_TYPE], &optimizer, state->types[LOSS_TYPE], &loss) ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!|O:Trainer", names, state->types[LAYER_TYPE], &layer,
+                                     state->types[SGD_TYPE], &optimizer, state->types[LOSS_TYPE], &loss,
+                                     &max_grad_norm) ||
         !layer_ready(layer))
         return NULL;
     Trainer *self = (Trainer *)PyType_GenericAlloc(type, 0);
@@ -26,7 +44,8 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->optimizer = Py_NewRef(optimizer);
     self->loss = Py_NewRef(loss);
     if (check(pente_trainer_new(((Layer *)layer)->layer, ((Loss *)loss)->mse, ((SGD *)optimizer)->sgd,
-                                &self->trainer)) < 0)
+                                &self->trainer)) < 0 ||
+        set_max_grad_norm(self, max_grad_norm) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -53,9 +72,25 @@ static void trainer_dealloc(PyObject *op) {
     Py_DECREF(type);
 }
 
+static PyObject *trainer_get_max_grad_norm(PyObject *op, void *Py_UNUSED(closure)) {
+    double norm = ((Trainer *)op)->max_grad_norm;
+    return norm > 0.0 ? PyFloat_FromDouble(norm) : Py_NewRef(Py_None);
+}
+
+static int trainer_set_max_grad_norm(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
+    if (!value) return PyErr_Format(PyExc_TypeError, "max_grad_norm cannot be deleted"), -1;
+    return set_max_grad_norm((Trainer *)op, value);
+}
+
 static PyObject *trainer_repr(PyObject *op) {
     Trainer *self = (Trainer *)op;
-    return PyUnicode_FromFormat("Trainer(layer=%R, optimizer=%R, loss=%R)", self->layer, self->optimizer, self->loss);
+    PyObject *norm = trainer_get_max_grad_norm(op, NULL);
+    if (!norm) return NULL;
+    PyObject *text = PyUnicode_FromFormat(norm == Py_None ? "Trainer(layer=%R, optimizer=%R, loss=%R)"
+                                                          : "Trainer(layer=%R, optimizer=%R, loss=%R, max_grad_norm=%R)",
+                                          self->layer, self->optimizer, self->loss, norm);
+    Py_DECREF(norm);
+    return text;
 }
 
 static PyObject *trainer_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
@@ -250,8 +285,9 @@ static PyObject *trainer_fit(PyObject *op, PyObject *args, PyObject *kwargs) {
 static PyMethodDef trainer_methods[] = {
     {"step", FASTCALL(trainer_step),
      "step($self, x, y, sample_weight=None)\n--\n\n"
-     "zero_grad, forward, loss, backward and step in one call, to the same bits. Returns the loss before the update; "
-     "if it is not finite, that is a FloatingPointError and nothing has changed."},
+     "zero_grad, forward, loss, backward and step in one call, to the same bits, with clip_gradients before the step "
+     "if there is a max_grad_norm. Returns the loss before the update; if it is not finite, or the norm that is to be "
+     "clipped, that is a FloatingPointError and nothing has changed."},
     {"fit", KEYWORDS(trainer_fit),
      "fit($self, x, y, epochs=1, batch_size=32, shuffle=True, seed=0, first_epoch=0, sample_weight=None, "
      "validation=None, patience=0, min_delta=0.0, on_epoch=None, lr_scheduler=None, progress=False)\n--\n\n"
@@ -275,14 +311,23 @@ static PyMemberDef trainer_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyGetSetDef trainer_getset[] = {
+    {"max_grad_norm", trainer_get_max_grad_norm, trainer_set_max_grad_norm,
+     "What each step clips the gradients' norm to before its update, as SGD.clip_gradients does; None: it does not.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot trainer_slots[] = {
-    {Py_tp_doc, "Trainer(layer, optimizer, loss)\n--\n\nA layer, its optimizer and a loss together."},
+    {Py_tp_doc, "Trainer(layer, optimizer, loss, max_grad_norm=None)\n--\n\n"
+                "A layer, its optimizer and a loss together. max_grad_norm may be set later, too."},
     {Py_tp_new, trainer_new},
     {Py_tp_dealloc, trainer_dealloc},
     {Py_tp_traverse, trainer_traverse},
     {Py_tp_repr, trainer_repr},
     {Py_tp_methods, trainer_methods},
     {Py_tp_members, trainer_members},
+    {Py_tp_getset, trainer_getset},
     {0, NULL},
 };
 

@@ -17,6 +17,7 @@ def error_paths(path):
     optimizer = pente.SGD(layer)
     scheduler = pente.lr_scheduler.StepLR(optimizer, 1, gamma=1.0)
     trainer = pente.Trainer(layer, optimizer, loss)
+    state = pente.SGD(layer).state_dict()
     single, wide = zeros(4, 3, "float32"), zeros(4, 7)
     read_only = memoryview(bytes(64)).cast("d", (4, 2))
     nan = matrix([[float("nan"), 0.0]] * 4)
@@ -74,6 +75,12 @@ def error_paths(path):
         lambda: optimizer.set_options(9, lr=1.0),
         lambda: setattr(optimizer, "lr", -1.0),
         lambda: pente.Trainer(layer, pente.SGD(pente.Linear(1, 1)), loss),
+        lambda: pente.Trainer(layer, optimizer, loss, -1.0),
+        lambda: optimizer.clip_gradients(0.0),
+        lambda: optimizer.load_state_dict({**state, "state": {0: {"momentum_buffer": wide}}}),
+        lambda: optimizer.load_state_dict({**state, "state": {0: {"momentum_buffer": y}, 1: 3}}),
+        lambda: optimizer.load_state_dict({**state, "param_groups": [{"lr": 1.0}]}),
+        lambda: optimizer.load_state_dict({**state, "step_count": "1"}),
         lambda: trainer.step(x, wide),
         lambda: trainer.step(x, single),
         lambda: trainer.step(x, y, wide),
@@ -161,6 +168,9 @@ def good_paths(path):
         lambda: layer.load_state_dict(layer.state_dict()),
         lambda: pente.SGD([{"layers": layer}, {"layers": [pente.Linear(1, 1, dtype="float64")], "lr": 1.0}]).groups,
         lambda: trainer.step(x, y, weight),
+        lambda: (optimizer.clip_gradients(1.0), optimizer.layers),
+        lambda: optimizer.load_state_dict(optimizer.state_dict()),
+        lambda: pente.Trainer(layer, optimizer, loss, 1.0).step(x, y),
         lambda: trainer.fit(x, y, validation=(x, y), on_epoch=lambda epoch: None),
         lambda: trainer.fit(x, y, 2, lr_scheduler=scheduler),
         lambda: scheduler.load_state_dict(scheduler.state_dict()),

@@ -139,3 +139,106 @@ def test_state_dicts_go_both_ways(dtype):
     assert torch.equal(other.weight, theirs.weight)
     ours.load_state_dict({name: value.numpy() for name, value in other.state_dict().items()})
     assert bytes(ours.weight) == theirs.weight.detach().numpy().tobytes()
+
+
+@pytest.mark.parametrize("max_norm", [1e-3, 0.5, 100.0])
+def test_clip_grad_norm(dtype, max_norm):
+    ours, theirs = pair(40, 7, dtype)
+    rng = np.random.default_rng(0)
+    for view, parameter in zip((ours.weight_grad, ours.bias_grad), theirs.parameters()):
+        gradient = rng.normal(size=parameter.shape).astype(dtype)
+        np.asarray(view)[...] = gradient
+        parameter.grad = torch.from_numpy(gradient)
+    their_norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), max_norm, error_if_nonfinite=True)
+    assert pente.SGD(ours).clip_gradients(max_norm) == pytest.approx(their_norm.item(), rel=TOLERANCE[dtype])
+    assert_close(ours.weight_grad, theirs.weight.grad, dtype)
+    assert_close(ours.bias_grad, theirs.bias.grad, dtype)
+
+
+def test_clipped_steps(dtype):
+    ours, theirs = pair(6, 3, dtype)
+    x, y = data(16, 6, dtype), data(16, 3, dtype, seed=1)
+    trainer = pente.Trainer(ours, pente.SGD(ours, lr=0.5, momentum=0.5), pente.MSELoss(), max_grad_norm=0.2)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.5, momentum=0.5)
+    clipped = 0
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(theirs(torch.from_numpy(x)), torch.from_numpy(y))
+        loss.backward()
+        clipped += torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.2).item() > 0.2
+        optimizer.step()
+        assert_close(trainer.step(x, y), loss, dtype)
+        assert_close(ours.weight, theirs.weight, dtype)
+    assert 0 < clipped < 20
+
+
+def to_torch(state):
+    """Our optimizer's state with tensors for its buffers."""
+    buffers = {
+        number: {name: torch.from_numpy(np.asarray(value).copy()) for name, value in entry.items()}
+        for number, entry in state["state"].items()
+    }
+    return {**state, "state": buffers}
+
+
+def from_torch(state):
+    buffers = {
+        number: {name: value if value is None else value.numpy() for name, value in entry.items()}
+        for number, entry in state["state"].items()
+    }
+    return {**state, "state": buffers}
+
+
+def updates(rng, dtype, optimizers, count=3):
+    """The same random gradients for both, and a step; the optimizers are (ours, its layers), (theirs, its modules)."""
+    (ours, layers), (theirs, modules) = optimizers
+    for _ in range(count):
+        for layer, module in zip(layers, modules):
+            for view, parameter in zip(layer.gradients.values(), module.parameters()):
+                gradient = rng.normal(size=parameter.shape).astype(dtype)
+                np.asarray(view)[...] = gradient
+                parameter.grad = torch.from_numpy(gradient)
+        ours.step()
+        theirs.step()
+
+
+def expect_same_bits(layers, modules):
+    for layer, module in zip(layers, modules):
+        for value, parameter in zip(layer.parameters.values(), module.parameters()):
+            assert bytes(value) == parameter.detach().numpy().tobytes()
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_optimizer_states_go_both_ways(dtype, options, ours_first):
+    """Groups of their own; and each goes on where the other was, to the bit."""
+    layers, modules = zip(pair(4, 3, dtype, seed=1), pair(3, 2, dtype, seed=2))
+    rng = np.random.default_rng(0)
+
+    def optimizers(first, second):
+        return (
+            pente.SGD([{"layers": layers[0], **first}, {"layers": layers[1], **second}]),
+            torch.optim.SGD(
+                [
+                    {"params": modules[0].parameters(), **first},
+                    {"params": modules[1].parameters(), **second},
+                ],
+                foreach=False,
+            ),
+        )
+
+    ours, theirs = optimizers(dict(lr=0.25), dict(lr=0.05, **options))
+    updates(rng, dtype, [(ours, layers), (theirs, modules)])
+    next_ours, next_theirs = optimizers(dict(lr=1.0), dict(lr=1.0))
+    if ours_first:
+        next_ours.load_state_dict(ours.state_dict())
+        next_theirs.load_state_dict(to_torch(ours.state_dict()))
+    else:
+        state = theirs.state_dict()
+        state["param_groups"][0]["lr"] = torch.tensor(0.25)
+        next_ours.load_state_dict(from_torch(state))
+        next_theirs.load_state_dict(theirs.state_dict())
+    assert next_ours.groups == ours.groups
+    updates(rng, dtype, [(next_ours, layers), (next_theirs, modules)])
+    expect_same_bits(layers, modules)
+    assert set(next_ours.state_dict()["state"]) == set(next_theirs.state_dict()["state"])

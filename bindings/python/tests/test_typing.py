@@ -33,6 +33,8 @@ MISTAKES = [
     "pente.Linear(3, 2).save('file', pente.MSELoss())",
     "pente.Linear(3, 2).in_features = 4",
     "pente.SGD(pente.Linear(3, 2)).step_count = 0",
+    "pente.SGD(pente.Linear(3, 2)).layers = ()",
+    "pente.SGD(pente.Linear(3, 2)).clip_gradients()",
     "pente.lr_scheduler.StepLR(pente.SGD(pente.Linear(3, 2)), 3).step(0.5)",
     "pente.lr_scheduler.ReduceLROnPlateau(pente.SGD(pente.Linear(3, 2)), 'least')",
     "(lambda relu: relu.in_features + 1)(pente.ReLU())",

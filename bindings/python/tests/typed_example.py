@@ -41,7 +41,7 @@ def train(x: memoryview, y: memoryview, path: Path) -> tuple[pente.History, list
     rate: float = optimizer.groups[0]["lr"]
     assert rate == optimizer.lr
     loss = pente.MSELoss("mean")
-    trainer = pente.Trainer(layer, optimizer, loss)
+    trainer = pente.Trainer(layer, optimizer, loss, max_grad_norm=100.0)
     losses: list[float] = []
 
     def on_epoch(epoch: pente.Epoch) -> bool:
@@ -74,6 +74,10 @@ def train(x: memoryview, y: memoryview, path: Path) -> tuple[pente.History, list
     assert optimizer.step_count == 2 and first.in_features == 2 and pente.gradcheck(chain, x, y, loss)
     chain.save(path, optimizer)
     chain.load_parameters(path, optimizer=optimizer)
+    trainer.max_grad_norm = None
+    norm: float = optimizer.clip_gradients(1.0)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert norm >= 0.0 and optimizer.layers[0][1] is chain[3]
     shapes: dict[str, tuple[int, ...]] = {name: value.shape for name, value in chain.parameters.items()}
     assert shapes["1.bias"] == shapes["3.gain"] == (1,)
     return history, losses
