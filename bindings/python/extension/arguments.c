@@ -139,6 +139,15 @@ PyObject *call_python(const char *module, const char *name, const char *format, 
     return result;
 }
 
+PyObject *compare_by(PyObject *op, PyObject *other, int operation, const char *name) {
+    if (!Py_IS_TYPE(other, Py_TYPE(op)) || (operation != Py_EQ && operation != Py_NE))
+        return Py_NewRef(Py_NotImplemented);
+    PyObject *answer = call_python("pente._objects", name, "(OO)", op, other);
+    int equal = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return equal < 0 ? NULL : PyBool_FromLong(equal == (operation == Py_EQ));
+}
+
 PyObject *raise_busy(PyObject *object) {
     PyObject *name = PyType_GetName(Py_TYPE(object));
     if (name) PyErr_Format(PyExc_RuntimeError, "this %U is in use by another call; use one a thread", name);

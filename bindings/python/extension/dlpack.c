@@ -176,7 +176,7 @@ static int refuse_device(PyObject *object, const char *name) {
     return -1;
 }
 
-/* The object's capsule; what it says against that is said of the argument. Producers of before 2023 know no versions. */
+/* The object's capsule; what it says against that is said of the argument. Producers before 2023 know no versions. */
 static PyObject *capsule_of(PyObject *object, const char *name) {
     PyObject *method = PyObject_GetAttrString(object, "__dlpack__"), *none = method ? PyTuple_New(0) : NULL;
     PyObject *version = none ? Py_BuildValue("{s(ii)}", "max_version", 1, 0) : NULL;

@@ -96,6 +96,9 @@ const char *dtype_name(pente_dtype dtype);
 /* Calls a function or class of one of the package's Python modules; the format is Py_BuildValue's, of a tuple. */
 PyObject *call_python(const char *module, const char *name, const char *format, ...);
 
+/* tp_richcompare of objects of one type, for == and != alone, by a function of pente._objects. */
+PyObject *compare_by(PyObject *op, PyObject *other, int operation, const char *name);
+
 /* "... is in use by another call"; as PyErr_Format, returns NULL. */
 PyObject *raise_busy(PyObject *object);
 

@@ -236,13 +236,8 @@ done:
 /* ---- Equality, copies ------------------------------------------------------------------------------------------- */
 
 static PyObject *layer_richcompare(PyObject *op, PyObject *other, int operation) {
-    if (!Py_IS_TYPE(other, Py_TYPE(op)) || (operation != Py_EQ && operation != Py_NE))
-        return Py_NewRef(Py_NotImplemented);
-    if (!layer_ready(op) || !layer_ready(other)) return NULL;
-    PyObject *answer = call_python("pente._objects", "layers_equal", "(OO)", op, other);
-    int equal = answer ? PyObject_IsTrue(answer) : -1;
-    Py_XDECREF(answer);
-    return equal < 0 ? NULL : PyBool_FromLong(equal == (operation == Py_EQ));
+    if (Py_IS_TYPE(other, Py_TYPE(op)) && (!layer_ready(op) || !layer_ready(other))) return NULL;
+    return compare_by(op, other, operation, "layers_equal");
 }
 
 static PyObject *layer_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {

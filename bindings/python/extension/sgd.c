@@ -275,35 +275,91 @@ static PyObject *sgd_repr(PyObject *op) {
     return text;
 }
 
+static PyObject *sgd_defaults(PyObject *op, void *Py_UNUSED(closure)) {
+    return options_dict(&((SGD *)op)->defaults);
+}
+
+static PyObject *sgd_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    return call_python("pente._objects", "reduce_sgd", "(O)", op);
+}
+
+static PyObject *sgd_richcompare(PyObject *op, PyObject *other, int operation) {
+    return compare_by(op, other, operation, "sgds_equal");
+}
+
 /* ---- The type --------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef sgd_methods[] = {
-    {"step", sgd_step, METH_NOARGS, "step($self)\n--\n\nUpdates every parameter from its gradient."},
-    {"zero_grad", sgd_zero_grad, METH_NOARGS, "zero_grad($self)\n--\n\nSets the gradients of all layers to 0."},
+    {"step", sgd_step, METH_NOARGS, 
+     "step($self)\n--\n\n"
+     "Updates every parameter from its gradient.\n\n"
+     ">>> layer = pente.Linear(1, 1, bias=False, dtype='float64')\n"
+     ">>> layer.load_state_dict({'weight': np.array([[1.0]])})\n"
+     ">>> np.asarray(layer.weight_grad)[...] = 2.0\n"
+     ">>> pente.SGD(layer, lr=0.25).step()\n"
+     ">>> layer.weight.tolist()\n"
+     "[[0.5]]"},
+    {"zero_grad", sgd_zero_grad, METH_NOARGS, 
+     "zero_grad($self)\n--\n\n"
+     "Sets the gradients of all layers to 0.\n\n"
+     ">>> layer = pente.Linear(1, 1)\n"
+     ">>> np.asarray(layer.weight_grad)[...] = 2.0\n"
+     ">>> pente.SGD(layer).zero_grad()\n"
+     ">>> layer.weight_grad.tolist()\n"
+     "[[0.0]]"},
     {"add_group", KEYWORDS(sgd_add_group),
      "add_group($self, layers, /, **options)\n--\n\n"
-     "Adds a group of further layers; an option that is not given is the constructor's."},
+     "Adds a group of further layers; an option that is not given is the constructor's. A ValueError if a parameter is "
+     "in the optimizer already.\n\n"
+     ">>> sgd = pente.SGD(pente.Linear(3, 2), lr=0.1)\n"
+     ">>> sgd.add_group(pente.Linear(2, 1), lr=0.01)\n"
+     ">>> [group['lr'] for group in sgd.groups]\n"
+     "[0.1, 0.01]"},
     {"set_options", KEYWORDS(sgd_set_options),
-     "set_options($self, group, /, **options)\n--\n\nChanges options of a group, by its index, from the next step on."},
+     "set_options($self, group, /, **options)\n--\n\n"
+     "Changes options of a group, by its index, from the next step on. A ValueError, and nothing has changed, if one "
+     "is out of range.\n\n"
+     ">>> sgd = pente.SGD(pente.Linear(3, 2), lr=0.1)\n"
+     ">>> sgd.set_options(0, lr=0.01, momentum=0.9)\n"
+     ">>> sgd.lr, sgd.groups[0]['momentum']\n"
+     "(0.01, 0.9)"},
     {"clip_gradients", FASTCALL(sgd_clip_gradients),
      "clip_gradients($self, max_norm)\n--\n\n"
      "Scales all gradients together so that their 2-norm is max_norm, if it is above that, as "
      "torch.nn.utils.clip_grad_norm_ does, and returns the norm as it was before. A FloatingPointError, and nothing "
-     "has changed, if that is not finite."},
+     "has changed, if that is not finite.\n\n"
+     ">>> layer = pente.Linear(2, 1, bias=False, dtype='float64')\n"
+     ">>> np.asarray(layer.weight_grad)[...] = [[3.0, 4.0]]\n"
+     ">>> pente.SGD(layer).clip_gradients(1.0)\n"
+     "5.0\n"
+     ">>> np.asarray(layer.weight_grad).round(3)\n"
+     "array([[0.6, 0.8]])"},
     {"state_dict", sgd_state_dict, METH_NOARGS,
      "state_dict($self)\n--\n\n"
-     "The groups' options and copies of the momentum buffers, laid out as torch.optim.SGD's, and 'step_count'."},
+     "The groups' options and copies of the momentum buffers, laid out as torch.optim.SGD's, and 'step_count'. A "
+     "torch.optim.SGD takes it with buffers that torch.from_dlpack has made tensors.\n\n"
+     ">>> sgd = pente.SGD(pente.Linear(2, 1), lr=0.1, momentum=0.9)\n"
+     ">>> sgd.step()\n"
+     ">>> state = sgd.state_dict()\n"
+     ">>> state['param_groups'][0]['params'], state['state'][0]['momentum_buffer'].shape, state['step_count']\n"
+     "([0, 1], (1, 2), 1)"},
     {"load_state_dict", sgd_load_state_dict, METH_O,
      "load_state_dict($self, state, /)\n--\n\n"
      "Sets what state_dict gives, from such a dict or one of torch.optim.SGD's, whose buffers are arrays; all of it "
      "or, on an error, nothing. The groups must have as many parameters. What the state has beside, as 'foreach', is "
-     "passed over; without a 'step_count' that stays."},
+     "passed over; without a 'step_count' that stays.\n\n"
+     ">>> sgd, other = pente.SGD(pente.Linear(2, 1)), pente.SGD(pente.Linear(2, 1), lr=0.1, momentum=0.9)\n"
+     ">>> sgd.load_state_dict(other.state_dict())\n"
+     ">>> sgd.lr, sgd.groups == other.groups\n"
+     "(0.1, True)"},
+    {"__reduce__", sgd_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef sgd_getset[] = {
     {"lr", sgd_get_lr, sgd_set_lr, "The learning rate: of group 0 when read, of all groups when set.", NULL},
     {"groups", sgd_groups, NULL, "The groups' options, a list of dicts; copies.", NULL},
+    {"defaults", sgd_defaults, NULL, "The options of groups that are added without; a dict, a copy.", NULL},
     {"layers", sgd_layers, NULL, "The groups' layers, a tuple of them for each group.", NULL},
     {"step_count", sgd_step_count, NULL, "How many steps it has made, a trainer's among them.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -313,11 +369,20 @@ static PyType_Slot sgd_slots[] = {
     {Py_tp_doc, "SGD(layers, lr=0.001, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False)"
                 "\n--\n\n"
                 "Stochastic gradient descent, torch.optim.SGD's step for step. layers is a Layer, an iterable of "
-                "them, or an iterable of groups: dicts with 'layers' and options of the group's own."},
+                "them, or an iterable of groups: dicts with 'layers' and options of the group's own. For each "
+                "parameter t with gradient g: g = -g to maximize; g = g + weight_decay t; with momentum buf = g in the "
+                "first step, then momentum buf + (1 - dampening) g, and g = g + momentum buf if nesterov, else buf; t "
+                "= t - lr g. A ValueError if an option is out of range. One thread at a time; a layer in use elsewhere "
+                "is a RuntimeError. Two are equal if layers, options and momentum are, to the bit.\n\n"
+                ">>> encoder, head = pente.Linear(3, 2), pente.Linear(2, 1)\n"
+                ">>> sgd = pente.SGD([{'layers': encoder}, {'layers': head, 'lr': 0.01}], lr=0.1, momentum=0.9)\n"
+                ">>> [(group['lr'], group['momentum']) for group in sgd.groups]\n"
+                "[(0.1, 0.9), (0.01, 0.9)]"},
     {Py_tp_new, sgd_new},
     {Py_tp_dealloc, sgd_dealloc},
     {Py_tp_traverse, sgd_traverse},
     {Py_tp_repr, sgd_repr},
+    {Py_tp_richcompare, sgd_richcompare},
     {Py_tp_methods, sgd_methods},
     {Py_tp_getset, sgd_getset},
     {0, NULL},

@@ -87,7 +87,8 @@ static PyObject *trainer_repr(PyObject *op) {
     PyObject *norm = trainer_get_max_grad_norm(op, NULL);
     if (!norm) return NULL;
     PyObject *text = PyUnicode_FromFormat(norm == Py_None ? "Trainer(layer=%R, optimizer=%R, loss=%R)"
-                                                          : "Trainer(layer=%R, optimizer=%R, loss=%R, max_grad_norm=%R)",
+                                                          : "Trainer(layer=%R, optimizer=%R, loss=%R, "
+                                                          "max_grad_norm=%R)",
                                           self->layer, self->optimizer, self->loss, norm);
     Py_DECREF(norm);
     return text;
@@ -95,7 +96,8 @@ static PyObject *trainer_repr(PyObject *op) {
 
 static PyObject *trainer_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     Trainer *self = (Trainer *)op;
-    return Py_BuildValue("(O(OOO))", Py_TYPE(op), self->layer, self->optimizer, self->loss);
+    return Py_BuildValue("(O(OOON))", Py_TYPE(op), self->layer, self->optimizer, self->loss,
+                         trainer_get_max_grad_norm(op, NULL));
 }
 
 /* ---- Step ------------------------------------------------------------------------------------------------------- */
@@ -287,7 +289,13 @@ static PyMethodDef trainer_methods[] = {
      "step($self, x, y, sample_weight=None)\n--\n\n"
      "zero_grad, forward, loss, backward and step in one call, to the same bits, with clip_gradients before the step "
      "if there is a max_grad_norm. Returns the loss before the update; if it is not finite, or the norm that is to be "
-     "clipped, that is a FloatingPointError and nothing has changed."},
+     "clipped, that is a FloatingPointError and nothing has changed. x is (rows, in_features), y (rows, out_features), "
+     "sample_weight one number a row.\n\n"
+     ">>> layer = pente.Linear(1, 1, dtype='float64', seed=0)\n"
+     ">>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())\n"
+     ">>> x, y = np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]])\n"
+     ">>> trainer.step(x, y) > trainer.step(x, y)\n"
+     "True"},
     {"fit", KEYWORDS(trainer_fit),
      "fit($self, x, y, epochs=1, batch_size=32, shuffle=True, seed=0, first_epoch=0, sample_weight=None, "
      "validation=None, patience=0, min_delta=0.0, on_epoch=None, lr_scheduler=None, progress=False)\n--\n\n"
@@ -299,7 +307,13 @@ static PyMethodDef trainer_methods[] = {
      "with the validation loss, or without a validation set the training loss. progress=True shows a bar on stderr, "
      "by tqdm. Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what "
      "that raises, as a loss that is not finite, leaves parameters, gradients, momentum and the lr_scheduler as they "
-     "were before fit."},
+     "were before fit.\n\n"
+     ">>> layer = pente.Linear(1, 1, dtype='float64', seed=0)\n"
+     ">>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())\n"
+     ">>> x, y = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [4.0], [6.0]])\n"
+     ">>> history = trainer.fit(x, y, epochs=1000, batch_size=2, validation=(x, y), patience=50)\n"
+     ">>> round(layer.predict(np.array([[10.0]]))[0, 0], 3), history.stop_reason\n"
+     "(20.0, 'early')"},
     {"__reduce__", trainer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
@@ -320,7 +334,13 @@ static PyGetSetDef trainer_getset[] = {
 
 static PyType_Slot trainer_slots[] = {
     {Py_tp_doc, "Trainer(layer, optimizer, loss, max_grad_norm=None)\n--\n\n"
-                "A layer, its optimizer and a loss together. max_grad_norm may be set later, too."},
+                "A layer, its optimizer and a loss together; with max_grad_norm, which may be set later, each step "
+                "clips the gradients (SGD.clip_gradients). A ValueError if the optimizer does not hold the layer's "
+                "parameters. One thread at a time.\n\n"
+                ">>> layer = pente.Linear(3, 1, seed=0)\n"
+                ">>> trainer = pente.Trainer(layer, pente.SGD(layer), pente.MSELoss(), max_grad_norm=1.0)\n"
+                ">>> trainer.layer is layer, trainer.max_grad_norm\n"
+                "(True, 1.0)"},
     {Py_tp_new, trainer_new},
     {Py_tp_dealloc, trainer_dealloc},
     {Py_tp_traverse, trainer_traverse},

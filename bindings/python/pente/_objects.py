@@ -7,7 +7,7 @@ from importlib import import_module
 from pickle import PickleBuffer
 from typing import Any, TypeVar
 
-from ._pente import Chain, CustomLayer, Layer, LeakyReLU, Linear, Matrix, Scaler
+from ._pente import SGD, Chain, CustomLayer, Layer, LeakyReLU, Linear, Matrix, Scaler
 
 _CODES = {"float32": "f", "float64": "d"}
 _L = TypeVar("_L", bound=Layer)
@@ -65,6 +65,22 @@ def layers_equal(a: Layer, b: Layer) -> bool:
     if isinstance(a, Chain) and isinstance(b, Chain):
         return len(a) == len(b) and all(x == y for x, y in zip(a, b))
     return bool(a.__reduce__()[1:] == b.__reduce__()[1:])
+
+
+def reduce_sgd(sgd: SGD) -> _Reduced:
+    """The groups with the layers themselves, so that what shares them goes on to."""
+    groups = [{"layers": layers, **options} for layers, options in zip(sgd.layers, sgd.groups)]
+    return _sgd, (groups, sgd.defaults, sgd.state_dict())
+
+
+def _sgd(groups: list[Any], defaults: dict[str, Any], state: Mapping[str, Any]) -> SGD:
+    sgd = SGD(groups, **defaults)
+    sgd.load_state_dict(state)
+    return sgd
+
+
+def sgds_equal(a: SGD, b: SGD) -> bool:
+    return a is b or bool(a.__reduce__()[1] == b.__reduce__()[1])
 
 
 def torch_function(

@@ -146,10 +146,49 @@ def test_losses():
     assert pente.MSELoss("sum") != pente.MSELoss()
 
 
+def optimizer(momentum=0.9, steps=3, dtype="float64"):
+    """Of a chain's layers in two groups, with momentum from some steps; and the chain."""
+    chain = network(dtype)
+    sgd = pente.SGD([{"layers": chain[0]}, {"layers": chain[2], "lr": 0.02}], lr=0.01, momentum=momentum)
+    trainer = pente.Trainer(chain, sgd, pente.MSELoss(), max_grad_norm=2.0)
+    for _ in range(steps):
+        trainer.step(randoms(8, 5, dtype), randoms(8, 2, dtype, seed=1))
+    return trainer
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_optimizers_come_back_the_same(dtype):
+    sgd = optimizer(dtype=dtype).optimizer
+    copies = [pickle.loads(pickle.dumps(sgd, protocol)) for protocol in PROTOCOLS]
+    for twin in [*copies, copy.copy(sgd), copy.deepcopy(sgd)]:
+        assert twin is not sgd and twin == sgd and not twin != sgd
+        assert twin.groups == sgd.groups and twin.defaults == sgd.defaults and twin.step_count == sgd.step_count
+        assert twin.state_dict() == sgd.state_dict()
+    assert sgd != optimizer(0.8, dtype=dtype).optimizer and sgd != optimizer(steps=2, dtype=dtype).optimizer
+    twin = copy.copy(sgd)
+    assert all(a is b for a, b in zip(twin.layers, sgd.layers, strict=True) for a, b in zip(a, b, strict=True))
+    twin.set_options(1, lr=0.5)
+    assert twin != sgd and sgd.groups[1]["lr"] == 0.02
+    twin.add_group(pente.Linear(2, 2, dtype=dtype))
+    assert twin.groups[2]["lr"] == 0.01 and twin.groups[2]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_run_goes_on_from_a_copy_to_the_same_bits(dtype):
+    trainer = optimizer(dtype=dtype)
+    twins = [pickle.loads(pickle.dumps(trainer)), copy.deepcopy(trainer)]
+    for each in [trainer, *twins]:
+        assert each.max_grad_norm == 2.0 and each.layer[0] is each.optimizer.layers[0][0]
+        each.fit(randoms(8, 5, dtype), randoms(8, 2, dtype, seed=1), epochs=3, batch_size=4)
+    for twin in twins:
+        assert twin.layer == trainer.layer and twin.optimizer == trainer.optimizer and twin.loss == trainer.loss
+
+
 def test_equality_is_of_one_kind_and_without_order():
     layer = pente.Linear(3, 2)
     assert layer != 1 and layer is not None and layer != pente.MSELoss() and pente.MSELoss() != 1
-    for thing in (layer, pente.MSELoss()):
+    assert pente.SGD(layer) != layer
+    for thing in (layer, pente.MSELoss(), pente.SGD(layer)):
         with pytest.raises(TypeError):
             hash(thing)
         with pytest.raises(TypeError):
