@@ -144,8 +144,14 @@ build/bin/%-swift: $(SOURCES) $(wildcard bindings/swift/*/*.swift) | build/setup
 	$(SWIFT) build -c release --product $*-swift
 	cp .build/release/$*-swift $@
 
-run: $(foreach program,train digits,build/bin/$(program)-c build/bin/$(program)-swift) build/venv/pente.stamp
+run: $(foreach program,train digits,build/bin/$(program)-c build/bin/$(program)-swift) build/bin/predict-c \
+    build/venv/pente.stamp
 	$(PYTHON) tools/run_examples.py
+	@echo && echo "The diabetes data by the command; then its model in C, and the same predictions"
+	$(PYTHON) -m pente train data/diabetes.csv --target progression --out build/run/diabetes.safetensors
+	$(PYTHON) -m pente predict data/diabetes.csv --model build/run/diabetes.safetensors --out build/run/diabetes.csv
+	build/bin/predict-c data/diabetes.csv build/run/diabetes.safetensors > build/run/diabetes-c.csv
+	tail -n +2 build/run/diabetes.csv | cmp - build/run/diabetes-c.csv
 
 # ---- The documentation of the Swift package -------------------------------------------------------------------------
 
@@ -233,7 +239,7 @@ build/tests/static_%: Tests/PenteCTests/test_%.c $(C_NEEDS) $(ARCHIVE) | build/s
 
 # Not under valgrind: what takes the allocator's place, and the threads' test, which would take minutes.
 test-c: $(addprefix build/tests/test_,$(C_TESTS)) $(addprefix build/tests/static_,$(STATIC_TESTS)) \
-    $(foreach p,loop train digits,build/bin/$p-c build/bin/$p-cpp)
+    $(foreach p,loop train digits predict,build/bin/$p-c build/bin/$p-cpp)
 	for test in $(C_TESTS); do build/tests/test_$$test || exit 1; done
 	for test in $(STATIC_TESTS); do build/tests/static_$$test || exit 1; done
 	for test in $(filter-out allocation% threads_count,$(C_TESTS)); do $(VALGRIND) build/tests/test_$$test || exit 1; done
@@ -242,9 +248,13 @@ test-c: $(addprefix build/tests/test_,$(C_TESTS)) $(addprefix build/tests/static
 	for program in digits-c digits-cpp; do for dtype in float32 float64; do \
 	    $(VALGRIND) build/bin/$$program data/digits.csv $$dtype build/$$program-$$dtype.txt \
 	        build/$$program-$$dtype.safetensors 1 || exit 1; done; done
+	for program in predict-c predict-cpp; do for dtype in float32 float64; do \
+	    $(VALGRIND) build/bin/$$program data/digits.csv build/digits-c-$$dtype.safetensors \
+	        > build/$$program-$$dtype.txt || exit 1; done; done
 	for example in loop train; do cmp build/$$example-c.txt build/$$example-cpp.txt || exit 1; done
 	for file in float32.txt float32.safetensors float64.txt float64.safetensors; do \
 	    cmp build/digits-c-$$file build/digits-cpp-$$file || exit 1; done
+	for dtype in float32 float64; do cmp build/predict-c-$$dtype.txt build/predict-cpp-$$dtype.txt || exit 1; done
 
 # The same bits on this processor and on two older ones, without FMA and without AVX-512, as an emulator has them.
 test-levels: build/bin/train-c build/bin/digits-c $(addprefix build/tests/test_,bits mse sgd activation)
@@ -261,7 +271,7 @@ ifeq ($(shell uname -m),x86_64)
 	for test in bits mse sgd activation; do qemu-x86_64 -cpu Nehalem build/tests/test_$$test || exit 1; done
 endif
 
-test-python: build/venv/pente.stamp
+test-python: build/venv/pente.stamp build/bin/predict-c
 	$(PYTHON) -m pytest bindings/python/tests
 
 # The wheel and its source distribution as such, and the wheel without NumPy and with other CPythons.

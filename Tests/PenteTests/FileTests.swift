@@ -118,6 +118,19 @@ import Testing
         expectError(.invalidFile, "does not say", "weight") { _ = try Layer<Float>.load(from: directory.path()) }
     }
 
+    /// What `pente train` wrote of data/linnerud.csv, with a further entry in the metadata, and what `pente predict` said;
+    /// bindings/python/tests/test_command.py compares Python and C with the same files.
+    @Test func aModelOfTheCommand() throws {
+        let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
+        func numbers(_ path: String, columns: Int) throws -> [Double] {
+            let lines = try String(contentsOf: root.appending(path: path), encoding: .utf8).split(separator: "\n")
+            return lines.dropFirst().flatMap { $0.split(separator: ",").prefix(columns).map { Double($0)! } }
+        }
+        let layer = try Layer<Double>.load(from: root.appending(path: "Tests/data/linnerud.safetensors").path)
+        let x = try Matrix(rows: 20, columns: 3, elements: numbers("data/linnerud.csv", columns: 3))
+        #expect(try layer.forward(x).elements == numbers("Tests/data/linnerud.csv", columns: 3))
+    }
+
     /// A file holds no code: what a custom layer's parameters are is in it, and what it does is not.
     @Test func customLayers() throws {
         func chain(_ seed: UInt64) throws -> Chain<Double> {
