@@ -1,4 +1,4 @@
-"""What the extension leaves to Python of its objects: how they are pickled, copied and compared, and PyTorch's functions."""
+"""What the extension leaves to Python: how its objects are pickled, copied and compared, and PyTorch's functions."""
 
 from __future__ import annotations
 

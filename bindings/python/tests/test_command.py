@@ -346,20 +346,36 @@ def test_the_file_remembers_names(tmp_path, path):
     assert path.stat().st_size % 8 == 0
 
 
-@pytest.mark.parametrize("table, targets", [(DIABETES, ["--target=progression"]), (LINNERUD, BODY)])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_c_predicts_the_same_digits(table, targets, dtype, path, capfd):
+def predict_in_c(table, path):
     program = ROOT / "build/bin/predict-c"
     if not program.exists():
         pytest.skip("make build/bin/predict-c")
-    for more in [[], ["--hidden=16", "--epochs=20"]]:
-        train(table, path, *targets, "--dtype", dtype, *more)
-        capfd.readouterr()
-        assert run("predict", table, "--model", path) == 0
-        _, lines = capfd.readouterr().out.split("\n", 1)
-        done = subprocess.run([program, table, path], capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == lines and len(lines.splitlines()) == len(rows_of(table))
+    return subprocess.run([program, table, path], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("table, targets", [(DIABETES, ["--target=progression"]), (LINNERUD, BODY)])
+@pytest.mark.parametrize("more", [[], ["--hidden=16", "--epochs=20"]])
+def test_c_predicts_the_same_digits(table, targets, more, path, capfd):
+    train(table, path, *targets, *more)
+    capfd.readouterr()
+    assert run("predict", table, "--model", path) == 0
+    _, lines = capfd.readouterr().out.split("\n", 1)
+    done = predict_in_c(table, path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == lines and len(lines.splitlines()) == len(rows_of(table))
+
+
+def test_c_says_what_does_not_fit(path):
+    train(DIABETES, path, "--target=progression")
+    for table, model, words in [
+        (LINNERUD, path, "x has a row_stride of 6, below its 10 columns"),
+        (DIABETES, path.with_name("none"), "No such file or directory"),
+        (DIABETES, DIABETES, "its header is longer than the file"),
+    ]:
+        done = predict_in_c(table, model)
+        assert done.returncode == 1 and done.stdout == "" and words in done.stderr, done.stderr
+    train(DIABETES, path, "--target=progression", "--dtype=float32")
+    assert "x is float64, but float32 was expected" in predict_in_c(DIABETES, path).stderr
 
 
 def test_the_committed_predictions(capfd):

@@ -46,8 +46,11 @@ def layers(dtype):
 
 def others(layer):
     """Of another kind, dtype or value."""
-    kinds = [other for dtype in DTYPES for other in layers(dtype)]
-    return [other for other in kinds if (type(other), other.dtype, repr(other)) != (type(layer), layer.dtype, repr(layer))]
+
+    def kind(layer):
+        return type(layer), layer.dtype, repr(layer)
+
+    return [other for dtype in DTYPES for other in layers(dtype) if kind(other) != kind(layer)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -125,7 +128,8 @@ def test_a_layer_that_is_not_ready_is_not_copied():
 def test_matrices(dtype):
     layer = pente.Linear(3, 2, dtype=dtype, seed=0)
     for matrix in (layer.weight, layer.bias, layer.predict(randoms(4, 3, dtype))):
-        for twin in [*(pickle.loads(pickle.dumps(matrix, p)) for p in PROTOCOLS), copy.copy(matrix), copy.deepcopy(matrix)]:
+        copies = [pickle.loads(pickle.dumps(matrix, protocol)) for protocol in PROTOCOLS]
+        for twin in [*copies, copy.copy(matrix), copy.deepcopy(matrix)]:
             assert twin == matrix and twin.shape == matrix.shape
             memoryview(twin).cast("B")[0] ^= 1
             assert twin != matrix
@@ -204,7 +208,8 @@ def test_pickles_are_read_by_another_process(tmp_path):
         import pickle
         chain = pickle.load(open({str(path)!r}, "rb"))
         import pente
-        same = pente.Chain(pente.Linear(5, 4, dtype="float64"), pente.Tanh("float64"), pente.Linear(4, 2, dtype="float64"))
+        first, last = (pente.Linear(*sizes, dtype="float64") for sizes in ((5, 4), (4, 2)))
+        same = pente.Chain(first, pente.Tanh("float64"), last)
         same.reset_parameters(0)
         assert chain == same
         """

@@ -86,7 +86,7 @@ class Schedule:
 def largest_curvature(layer: pente.Chain, loss: pente.MSELoss, rows: Rows, iterations: int = 20) -> float:
     """The largest eigenvalue of the loss's Hessian, to first order in the layer, by power iteration.
 
-    Changes the layer's parameters. The targets are the layer's own predictions: the gradient is 0 there, and nearby it is
+    Changes the layer's parameters. The targets are the layer's own predictions: the gradient is 0 there, and near it is
     the Hessian times how far one has gone.
     """
     target = layer.predict(rows.x)
