@@ -1,5 +1,6 @@
 """Checks that each code block of the README, and of the Swift package's documentation, stands, line by line, in an
-example or test that is compiled or run, and each line of what programs print, a block of text, in a test."""
+example or test that is compiled or run, and each line of what programs print, a block of text, in a test. And that the
+versions that the README and the changelog name are the header's."""
 
 import re
 import sys
@@ -55,5 +56,20 @@ def check(page, examples):
     print(f"check_readme: {page} shows {len(shown)} examples as they are")
 
 
+def check_version(page):
+    header = (ROOT / "include/pente.h").read_text()
+    version = re.findall(r"^#define PENTE_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)$", header, re.MULTILINE)
+    named = re.findall(r"(?:Pente |from: \"|^## )(\d[.\d]*\d)", (ROOT / page).read_text(), re.MULTILINE)
+    if page == "CHANGELOG.md":
+        named = named[:1]  # the others are of the past
+    for name in named:
+        if name.split(".") != version[: name.count(".") + 1]:
+            sys.exit(f"check_readme: {page} names version {name}, but pente.h has {'.'.join(version)}")
+    if not named:
+        sys.exit(f"check_readme: {page} names no version")
+
+
 for page, examples in PAGES.items():
     check(page, examples)
+for page in ("README.md", "CHANGELOG.md"):
+    check_version(page)
