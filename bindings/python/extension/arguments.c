@@ -123,17 +123,22 @@ int dtype_converter(PyObject *object, void *dtype) {
     return 0;
 }
 
+PyObject *attribute(PyObject *object, const char *name) {
+    PyObject *interned = PyUnicode_InternFromString(name);
+    PyObject *value = interned ? PyObject_GetAttr(object, interned) : NULL;
+    Py_XDECREF(interned);
+    return value;
+}
+
 PyObject *call_python(const char *module, const char *name, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     PyObject *tuple = Py_VaBuildValue(format, arguments);
     va_end(arguments);
     PyObject *imported = tuple ? PyImport_ImportModule(module) : NULL;
-    PyObject *attribute = imported ? PyUnicode_InternFromString(name) : NULL; /* another each time would fill caches */
-    PyObject *callable = attribute ? PyObject_GetAttr(imported, attribute) : NULL;
+    PyObject *callable = imported ? attribute(imported, name) : NULL;
     PyObject *result = callable ? PyObject_CallObject(callable, tuple) : NULL;
     Py_XDECREF(callable);
-    Py_XDECREF(attribute);
     Py_XDECREF(imported);
     Py_XDECREF(tuple);
     return result;

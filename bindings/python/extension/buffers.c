@@ -73,16 +73,19 @@ static int refuse_layout(const Py_buffer *view, const char *name, const char *wh
 /* ---- From buffer to matrix -------------------------------------------------------------------------------------- */
 
 static int has_attribute(PyObject *object, const char *name) {
-    int has = PyObject_HasAttrString(object, name);
+    PyObject *value = attribute(object, name);
     PyErr_Clear();
-    return has;
+    Py_XDECREF(value);
+    return value != NULL;
 }
 
 /* NumPy's array of what NumPy can read: a copy, perhaps. 1 if NumPy is not there. */
 static int array_get(Py_buffer *view, PyObject *object) {
     PyObject *numpy = PyImport_ImportModule("numpy");
     if (!numpy) return PyErr_ExceptionMatches(PyExc_ImportError) ? PyErr_Clear(), 1 : -1;
-    PyObject *array = PyObject_CallMethod(numpy, "asarray", "O", object);
+    PyObject *asarray = attribute(numpy, "asarray");
+    PyObject *array = asarray ? PyObject_CallFunctionObjArgs(asarray, object, NULL) : NULL;
+    Py_XDECREF(asarray);
     int failed = array ? PyObject_GetBuffer(array, view, PyBUF_RECORDS_RO) : -1;
     if (failed) view->obj = NULL;
     Py_XDECREF(array);

@@ -58,12 +58,17 @@ typedef struct {
     int64_t shape[2], strides[2];
 } Loan;
 
-/* The borrower may give it back on any thread, and after Python's end, when there is nobody to give it to. */
+static void free_loan(Loan *loan) {
+    Py_DECREF(loan->matrix);
+    free(loan);
+}
+
+/* The borrower may give it back on any thread, with the GIL or without, and after Python's end, when there is nobody to
+ * give it to. */
 static void end_loan(Loan *loan) {
     if (!Py_IsInitialized()) return;
     PyGILState_STATE gil = PyGILState_Ensure();
-    Py_DECREF(loan->matrix);
-    free(loan);
+    free_loan(loan);
     PyGILState_Release(gil);
 }
 
@@ -80,7 +85,7 @@ static void destroy_capsule(PyObject *capsule) {
     void *loan = PyCapsule_IsValid(capsule, VERSIONED)  ? PyCapsule_GetPointer(capsule, VERSIONED)
                  : PyCapsule_IsValid(capsule, MANAGED) ? PyCapsule_GetPointer(capsule, MANAGED)
                                                        : NULL;
-    if (loan) end_loan(loan);
+    if (loan) free_loan(loan);
 }
 
 static PyObject *lend(PyObject *matrix, int is_versioned, uint64_t flags) {
@@ -106,7 +111,7 @@ static PyObject *lend(PyObject *matrix, int is_versioned, uint64_t flags) {
     else
         loan->as.managed = (Managed){tensor, loan, delete_managed};
     PyObject *capsule = PyCapsule_New(loan, is_versioned ? VERSIONED : MANAGED, destroy_capsule);
-    if (!capsule) end_loan(loan);
+    if (!capsule) free_loan(loan);
     return capsule;
 }
 
@@ -150,17 +155,26 @@ typedef struct {
     Py_ssize_t shape[2], strides[2];
 } Borrowed;
 
-/* A capsule of our own holds it, and gives it back. */
+/* A capsule of our own holds it, and gives it back. What is a Matrix's goes with the GIL that we have: before Python 3.12
+ * a sub-interpreter that asks for it waits for ever. */
 static void give_back(PyObject *capsule) {
     Borrowed *borrowed = PyCapsule_GetPointer(capsule, NULL);
-    if (borrowed->managed && borrowed->managed->deleter) borrowed->managed->deleter(borrowed->managed);
-    if (borrowed->versioned && borrowed->versioned->deleter) borrowed->versioned->deleter(borrowed->versioned);
+    Managed *managed = borrowed->managed;
+    Versioned *versioned = borrowed->versioned;
+    if ((managed && managed->deleter == delete_managed) || (versioned && versioned->deleter == delete_versioned))
+        free_loan(managed ? managed->manager : versioned->manager);
+    else if (managed && managed->deleter)
+        managed->deleter(managed);
+    else if (versioned && versioned->deleter)
+        versioned->deleter(versioned);
     PyMem_Free(borrowed);
 }
 
 static int refuse_device(PyObject *object, const char *name) {
     int type = CPU, id = 0;
-    PyObject *device = PyObject_CallMethod(object, "__dlpack_device__", NULL);
+    PyObject *method = attribute(object, "__dlpack_device__");
+    PyObject *device = method ? PyObject_CallNoArgs(method) : NULL;
+    Py_XDECREF(method);
     if (!device) return -1;
     if (!PyTuple_Check(device) || !PyArg_ParseTuple(device, "ii", &type, &id)) {
         PyErr_Format(PyExc_TypeError, "%s.__dlpack_device__() returned %R, but must return two numbers", name, device);
@@ -178,7 +192,7 @@ static int refuse_device(PyObject *object, const char *name) {
 
 /* The object's capsule; what it says against that is said of the argument. Producers before 2023 know no versions. */
 static PyObject *capsule_of(PyObject *object, const char *name) {
-    PyObject *method = PyObject_GetAttrString(object, "__dlpack__"), *none = method ? PyTuple_New(0) : NULL;
+    PyObject *method = attribute(object, "__dlpack__"), *none = method ? PyTuple_New(0) : NULL;
     PyObject *version = none ? Py_BuildValue("{s(ii)}", "max_version", 1, 0) : NULL;
     PyObject *capsule = version ? PyObject_Call(method, none, version) : NULL;
     if (version && !capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {

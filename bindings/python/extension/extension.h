@@ -93,6 +93,9 @@ int seed_from(PyObject *object, uint64_t *seed);
 int dtype_converter(PyObject *object, void *dtype);
 const char *dtype_name(pente_dtype dtype);
 
+/* As PyObject_GetAttrString, whose names, another object each time, would fill Python's caches. */
+PyObject *attribute(PyObject *object, const char *name);
+
 /* Calls a function or class of one of the package's Python modules; the format is Py_BuildValue's, of a tuple. */
 PyObject *call_python(const char *module, const char *name, const char *format, ...);
 

@@ -6,29 +6,13 @@ import threading
 
 import pente
 import pytest
-from support import DTYPES, matrix, randoms, run_python, vector
+from support import DTYPES, Borrowed, matrix, randoms, run_python, vector
 
 np = pytest.importorskip("numpy")
 
 
 def address(values):
     return np.asarray(values).__array_interface__["data"][0]
-
-
-class Borrowed:
-    """An array that gives its memory by DLPack alone."""
-
-    def __init__(self, array, **answers):
-        self.array = array
-        self.answers = answers
-
-    def __dlpack__(self, **options):
-        if "error" in self.answers:
-            raise self.answers["error"]
-        return self.answers.get("capsule") or self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.answers.get("device", (1, 0))
 
 
 class Ancient(Borrowed):

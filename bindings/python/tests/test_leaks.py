@@ -1,13 +1,15 @@
 """That every path, those of errors too, gives back what it took."""
 
+import copy
 import ctypes
 import gc
+import pickle
 import sys
 import tracemalloc
 
 import pente
 import pytest
-from support import Affine, matrix, problem, square, vector, zeros
+from support import Affine, Borrowed, matrix, problem, square, vector, zeros
 
 
 def error_paths(path):
@@ -25,6 +27,8 @@ def error_paths(path):
     layer.forward(x)
     loss(y, y)
     none(y, y)
+    lent = [Borrowed(pente.Matrix(x), **answers) for answers in (
+        {"device": (2, 0)}, {"device": 3}, {"error": BufferError}, {"error": TypeError}, {"capsule": 3})]
 
     def fail(*arguments, **keywords):
         raise KeyError
@@ -133,6 +137,15 @@ def error_paths(path):
         lambda: layer.load_parameters("/dev/null"),
         lambda: layer.save("/dev/null", 3),
         lambda: layer.save(3),
+        *(lambda array=array: layer.forward(array) for array in lent),
+        lambda: layer.predict(Borrowed(pente.Matrix(wide))),
+        lambda: layer.predict(Borrowed(pente.Matrix(single))),
+        lambda: layer.weight.__dlpack__(max_version=3),
+        lambda: layer.weight.__dlpack__(dl_device=(2, 0)),
+        lambda: pente.Matrix(3),
+        lambda: pickle.dumps(custom),
+        lambda: copy.copy(pente.CustomLayer.__new__(pente.CustomLayer)),
+        lambda: layer < layer,
         lambda: memoryview(layer.weight)[9, 9],
         lambda: layer.weight[9, 9],
     ], (layer, loss, none, optimizer, scheduler, trainer, x, y, single, wide, read_only, nan, chain, custom, bad)
@@ -145,6 +158,7 @@ def good_paths(path):
     scheduler = pente.lr_scheduler.StepLR(optimizer, 1, gamma=1.0)
     trainer = pente.Trainer(layer, optimizer, loss)
     out = zeros(4, 2)
+    lent = Borrowed(pente.Matrix(x))
     weight = vector([1, 2, 3, 4])
     affine = Affine(layer)
     custom_optimizer = pente.SGD(affine)
@@ -165,6 +179,11 @@ def good_paths(path):
         lambda: pente.Linear(3, 2).weight,
         lambda: layer.predict(x),
         all_four,
+        lambda: (layer.predict(lent), layer.forward(lent), layer.backward(Borrowed(pente.Matrix(y)))),
+        lambda: (layer.weight.__dlpack__(), layer.weight.__dlpack__(max_version=(1, 0), copy=True)),
+        lambda: layer.weight.__array_interface__,
+        lambda: [pickle.loads(pickle.dumps(thing)) == thing for thing in (layer, loss, optimizer, layer.weight, chain)],
+        lambda: [copy.copy(thing) for thing in (layer, loss, optimizer, layer.weight, chain, affine, trainer)],
         lambda: layer.load_state_dict(layer.state_dict()),
         lambda: pente.SGD([{"layers": layer}, {"layers": [pente.Linear(1, 1, dtype="float64")], "lr": 1.0}]).groups,
         lambda: trainer.step(x, y, weight),

@@ -29,6 +29,15 @@ def test_an_interpreter_of_its_own_and_its_end():
         for _ in range(10):
             trainer.fit(array.array("f", [1, 2, 3]), array.array("f", [1, 2]), on_epoch=lambda epoch: None)
         layer.forward(array.array("f", [1, 2, 3]))
+        layer.weight.__dlpack__()
+
+        class Borrowed:
+            def __dlpack__(self, max_version=None):
+                return layer.bias.__dlpack__(max_version=max_version)
+            def __dlpack_device__(self):
+                return (1, 0)
+
+        pente.Linear(2, 2).predict(Borrowed())
 
         class Same(pente.CustomLayer):
             def compute_forward(self, x, a):
