@@ -179,7 +179,8 @@ world *world_new(void) {
     m->chain_layers[0] = w->good[LAYER];
     m->chain_layers[1] = w->activation;
     m->weight_buffer = m->value;
-    m->bias_buffer = rows_of(&m->target, 0, 1);
+    m->bias_buffer = m->target;
+    m->bias_buffer.rows = 1;
     m->buffers[0] = &m->weight_buffer;
     m->buffers[1] = &m->bias_buffer;
     memcpy(&w->pristine, m, sizeof *m);
