@@ -155,8 +155,8 @@ typedef struct {
     Py_ssize_t shape[2], strides[2];
 } Borrowed;
 
-/* A capsule of our own holds it, and gives it back. What is a Matrix's goes with the GIL that we have: before Python 3.12
- * a sub-interpreter that asks for it waits for ever. */
+/* A capsule of our own holds it, and gives it back. What is a Matrix's goes with the GIL that we have: before Python
+ * 3.12 a sub-interpreter that asks for it waits for ever. */
 static void give_back(PyObject *capsule) {
     Borrowed *borrowed = PyCapsule_GetPointer(capsule, NULL);
     Managed *managed = borrowed->managed;

@@ -129,10 +129,29 @@ static Py_ssize_t matrix_length(PyObject *op) {
     return ((Matrix *)op)->shape[0];
 }
 
+/* A view of a row, which memoryview has not. */
+static PyObject *matrix_row(Matrix *self, PyObject *key) {
+    Py_ssize_t i = PyNumber_AsSsize_t(key, PyExc_IndexError), rows = self->shape[0];
+    module_state *state = state_of((PyObject *)self);
+    if (!state || PyErr_Occurred()) return NULL;
+    if (i < -rows || i >= rows) return PyErr_Format(PyExc_IndexError, "row %zd of a Matrix of %zd", i, rows);
+    void *data = (char *)self->data + (i < 0 ? i + rows : i) * self->strides[0];
+    pente_matrix row = {data, 1, self->shape[1], self->shape[1], self->dtype};
+    return matrix_view(state, &row, 1, (PyObject *)self);
+}
+
 static PyObject *matrix_subscript(PyObject *op, PyObject *key) {
+    if (((Matrix *)op)->ndim == 2 && PyIndex_Check(key)) return matrix_row((Matrix *)op, key);
     PyObject *view = PyMemoryView_FromObject(op);
     PyObject *item = view ? PyObject_GetItem(view, key) : NULL;
     Py_XDECREF(view);
+    return item;
+}
+
+static PyObject *matrix_item(PyObject *op, Py_ssize_t i) {
+    PyObject *index = PyLong_FromSsize_t(i);
+    PyObject *item = index ? matrix_subscript(op, index) : NULL;
+    Py_XDECREF(index);
     return item;
 }
 
@@ -173,6 +192,13 @@ static PyObject *matrix_richcompare(PyObject *op, PyObject *other, int operation
 
 static PyObject *matrix_reduce(PyObject *op, PyObject *protocol) {
     return call_python("pente._objects", "reduce_matrix", "(OO)", op, protocol);
+}
+
+static PyObject *matrix_array(PyObject *op, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"dtype", "copy", NULL};
+    PyObject *dtype = Py_None, *copy = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:__array__", names, &dtype, &copy)) return NULL;
+    return call_python("pente._objects", "to_array", "(OOO)", op, dtype, copy);
 }
 
 static PyObject *matrix_torch_function(PyObject *Py_UNUSED(type), PyObject *args) {
@@ -238,6 +264,8 @@ static PyMethodDef matrix_methods[] = {
      "Lends the memory to another array library, as torch.from_dlpack(m) and numpy.from_dlpack(m) ask for it."},
     {"__dlpack_device__", matrix_dlpack_device, METH_NOARGS,
      "__dlpack_device__($self)\n--\n\nThe CPU, to DLPack."},
+    {"__array__", KEYWORDS(matrix_array),
+     "__array__($self, dtype=None, copy=None)\n--\n\nA NumPy array that shares the memory, unless it is to be a copy."},
     {"__reduce_ex__", matrix_reduce, METH_O, "__reduce_ex__($self, protocol, /)\n--\n\nFor pickle and copy."},
     {"__torch_function__", matrix_torch_function, METH_VARARGS | METH_CLASS,
      "__torch_function__($type, function, types, args=(), kwargs=None, /)\n--\n\n"
@@ -257,7 +285,8 @@ static PyType_Slot matrix_slots[] = {
     {Py_tp_doc, "Matrix(x, /)\n--\n\n"
                 "A result, or a view of a layer's parameters, which it keeps alive; Matrix(x) is a copy of x. Other "
                 "libraries share its memory: memoryview(m), numpy.asarray(m), torch.from_dlpack(m). m[i, j] reads and "
-                "writes an element. Two are equal if shape, dtype and all bits are.\n\n"
+                "writes an element, m[i] is a view of a row, or an element of a vector. Two are equal if shape, dtype "
+                "and all bits are.\n\n"
                 ">>> layer = pente.Linear(2, 1, dtype='float64')\n"
                 ">>> np.asarray(layer.weight)[:] = [[1, 2]]\n"
                 ">>> layer.weight\n"
@@ -271,6 +300,8 @@ static PyType_Slot matrix_slots[] = {
     {Py_tp_richcompare, matrix_richcompare},
     {Py_tp_methods, matrix_methods},
     {Py_tp_getset, matrix_getset},
+    {Py_tp_iter, PySeqIter_New},
+    {Py_sq_item, matrix_item},
     {Py_mp_length, matrix_length},
     {Py_mp_subscript, matrix_subscript},
     {Py_mp_ass_subscript, matrix_ass_subscript},

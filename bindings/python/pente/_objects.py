@@ -25,6 +25,11 @@ def _matrix(dtype: str, shape: tuple[int, ...], data: Any) -> Matrix:
     return Matrix(memoryview(data).cast("B").cast(_CODES[dtype], shape))  # type: ignore[call-overload, unused-ignore]
 
 
+def to_array(matrix: Matrix, dtype: Any, copy: bool | None) -> Any:
+    """For whoever asks for __array__, as pandas does; NumPy itself takes the buffer."""
+    return import_module("numpy").array(memoryview(matrix), dtype, copy=copy)
+
+
 def reduce_layer(layer: Layer) -> _Reduced:
     """The class and its arguments, and the parameters, if they are not those of layers inside."""
     kind = type(layer)

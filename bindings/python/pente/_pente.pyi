@@ -1,6 +1,18 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
-from typing import Any, ClassVar, Final, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias, TypedDict, final, overload
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Protocol,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    TypedDict,
+    final,
+    overload,
+)
 
 from typing_extensions import Buffer, Required, Self, Unpack, disjoint_base
 
@@ -53,9 +65,11 @@ class Matrix:
     def tolist(self) -> list[Any]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, key: Any, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
     def __setitem__(self, key: Any, value: Any, /) -> None: ...
     def __delitem__(self, key: Any, /) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any: ...
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
     def __dlpack__(

@@ -54,7 +54,8 @@ class LRScheduler:
     """What all schedulers have. For a schedule of your own there is LambdaLR.
 
     optimizer is the SGD whose groups it sets, base_lrs the learning rates that they had when it was made, and
-    last_epoch how many steps it has made. A TypeError or ValueError names an argument that will not do, and nothing has changed.
+    last_epoch how many steps it has made. A TypeError or ValueError names an argument that will not do, and nothing has
+    changed.
 
     >>> scheduler = pente.lr_scheduler.ConstantLR(pente.SGD(pente.Linear(3, 1), lr=1.0), factor=0.5)
     >>> isinstance(scheduler, pente.lr_scheduler.LRScheduler), scheduler.base_lrs, scheduler.last_epoch

@@ -105,6 +105,27 @@ def test_the_array_interface_is_numpys():
     assert np.asarray(Described(np.asarray(weight))).tolist() == weight.tolist()
 
 
+def test_the_array_method_is_numpys():
+    weight = pente.Linear(3, 2, seed=0).weight
+    shared, copy, other = weight.__array__(), weight.__array__(copy=True), weight.__array__("float64")
+    assert address(shared) == address(weight) != address(copy) and other.dtype == "float64"
+    assert shared.tolist() == copy.tolist() == other.tolist() == weight.tolist()
+    assert np.array(weight, "float64").tolist() == other.tolist()
+    with pytest.raises(ValueError, match="copy"):
+        weight.__array__("float64", copy=False)
+
+
+def test_pandas_takes_and_gives():
+    pandas = pytest.importorskip("pandas")
+    layer, x = pente.Linear(3, 2, dtype="float64", seed=0), np.asarray(randoms(4, 3))
+    frame = pandas.DataFrame({name: x[:, j] for j, name in enumerate("abc")})
+    with pytest.raises(ValueError, match=r"x has rows that are not contiguous; .*numpy\.ascontiguousarray\(x\)"):
+        layer.predict(frame)  # columns lie one after another there
+    prediction = layer.predict(np.ascontiguousarray(frame))
+    assert prediction.tolist() == layer.predict(x).tolist()
+    assert pandas.DataFrame(prediction).to_numpy().tolist() == prediction.tolist()
+
+
 # ---- In --------------------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +345,16 @@ def test_a_matrix_of_ones_own_is_a_copy():
         pente.Matrix(np.zeros(3, np.int64))
     with pytest.raises(TypeError):
         pente.Matrix()
+
+
+def test_rows_are_views():
+    weight = pente.Linear(3, 2, dtype="float64", seed=0).weight
+    assert [row.tolist() for row in weight] == weight.tolist() and weight[-1] == weight[1] and weight[0].shape == (3,)
+    weight[1][2] = 5
+    assert weight[1, 2] == 5 and list(weight[1]) == weight.tolist()[1]
+    for index in (2, -3, 1 << 80):
+        with pytest.raises(IndexError):
+            weight[index]
 
 
 def test_matrices_are_equal_by_bits():
