@@ -244,9 +244,9 @@ def traced():
 
 
 def growth(measure, call, fails):
-    """Bytes, over 1000 calls. What grows once, such as a cache, is no leak: the least of three rounds counts."""
+    """Bytes, over 1000 calls. What grows for a while, such as a cache, is no leak: the least of some rounds counts."""
     least = sys.maxsize
-    for _ in range(3):
+    for _ in range(8):
         before = measure()
         for _ in range(1000):
             attempt(call, fails)
