@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def only(pattern):
-    (path,) = (ROOT / "build/dist").glob(pattern)
+    (path,) = (path for path in (ROOT / "build/dist").glob(pattern) if "-linux-" not in path.name)  # which is C's
     return path
 
 
