@@ -156,17 +156,21 @@ typedef struct {
 } Borrowed;
 
 /* A capsule of our own holds it, and gives it back. What is a Matrix's goes with the GIL that we have: before Python
- * 3.12 a sub-interpreter that asks for it waits for ever. */
+ * 3.12 a sub-interpreter that asks for it waits for ever. The lender's function may be Python, and the call may be on
+ * its way out with an exception: the one must not meet the other. */
 static void give_back(PyObject *capsule) {
     Borrowed *borrowed = PyCapsule_GetPointer(capsule, NULL);
     Managed *managed = borrowed->managed;
     Versioned *versioned = borrowed->versioned;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
     if ((managed && managed->deleter == delete_managed) || (versioned && versioned->deleter == delete_versioned))
         free_loan(managed ? managed->manager : versioned->manager);
     else if (managed && managed->deleter)
         managed->deleter(managed);
     else if (versioned && versioned->deleter)
         versioned->deleter(versioned);
+    PyErr_Restore(type, value, traceback);
     PyMem_Free(borrowed);
 }
 

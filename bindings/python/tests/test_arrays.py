@@ -1,5 +1,6 @@
 """Memory that is shared with other libraries: DLPack and the array protocol, in both directions."""
 
+import ctypes
 import gc
 import sys
 import threading
@@ -28,6 +29,49 @@ class Described:
     def __init__(self, array):
         self.__array_interface__ = array.__array_interface__
         self.array = array
+
+
+DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class Tensor(ctypes.Structure):
+    """DLPack's DLManagedTensor."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device", ctypes.c_int32 * 2),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+        ("manager", ctypes.c_void_p),
+        ("deleter", DELETER),
+    ]
+
+
+class Lender:
+    """Lends memory of its own, and notes in Python when it comes back. The parts are Tensor's."""
+
+    def __init__(self, shape=(2, 3), strides=None, **parts):
+        self.ends = []
+        self.memory = (ctypes.c_double * 64)()
+        sizes = (ctypes.c_int64 * len(shape))(*shape)
+        steps = strides and (ctypes.c_int64 * len(shape))(*strides)
+        self.tensor = Tensor(ctypes.addressof(self.memory), (1, 0), len(shape), 2, 64, 1, sizes, steps)
+        self.tensor.deleter = DELETER(lambda address: self.ends.extend(range(1)))
+        for name, value in parts.items():
+            setattr(self.tensor, name, value)
+
+    def __dlpack__(self):
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return new(ctypes.addressof(self.tensor), b"dltensor", None)
+
+    def __dlpack_device__(self):
+        return (1, 0)
 
 
 # ---- Out -------------------------------------------------------------------------------------------------------------
@@ -238,6 +282,16 @@ def test_producers_that_fail_are_quoted():
     for device in ("cpu", ("cpu", 0), (1,)):
         with pytest.raises(TypeError, match=r"x\.__dlpack_device__\(\) returned .* but must return two numbers"):
             layer.predict(Borrowed(x, device=device))
+
+
+def test_a_refusal_survives_a_lenders_function_in_python():
+    layer = pente.Linear(3, 2, dtype="float64")
+    for refused, error in ((Lender(bits=32), TypeError), (Lender((4, 4)), ValueError), (Lender((2, 3, 1)), ValueError)):
+        with pytest.raises(error, match="x "):
+            layer.predict(refused)
+        assert refused.ends == [0]
+    taken = Lender()
+    assert layer.predict(taken).shape == (2, 2) and taken.ends == [0]
 
 
 def test_a_layer_of_ones_own_may_answer_with_them():
