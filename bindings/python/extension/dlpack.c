@@ -152,7 +152,7 @@ PyObject *matrix_dlpack_device(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(igno
 typedef struct {
     Managed *managed; /* one of the two */
     Versioned *versioned;
-    Py_ssize_t shape[2], strides[2];
+    Py_ssize_t *sizes; /* the shape, and the strides after it */
 } Borrowed;
 
 /* A capsule of our own holds it, and gives it back. What is a Matrix's goes with the GIL that we have: before Python
@@ -171,6 +171,7 @@ static void give_back(PyObject *capsule) {
     else if (versioned && versioned->deleter)
         versioned->deleter(versioned);
     PyErr_Restore(type, value, traceback);
+    PyMem_Free(borrowed->sizes);
     PyMem_Free(borrowed);
 }
 
@@ -253,18 +254,34 @@ static char *format_of(DLDataType dtype) {
     return "unknown to Pente";
 }
 
-/* The memory as a Py_buffer; with more than two dimensions, of which nobody reads the shape, the first two alone. */
-static void describe(Py_buffer *view, Borrowed *borrowed, PyObject *holder) {
+static int refuse_tensor(const char *name, const char *what) {
+    PyErr_Format(PyExc_BufferError, "%s comes by DLPack %s", name, what);
+    return -1;
+}
+
+/* The memory as a Py_buffer. Where it lies the lender must know; that the numbers belong together is looked at. */
+static int describe(Py_buffer *view, Borrowed *borrowed, PyObject *holder, const char *name) {
     const DLTensor *tensor = borrowed->versioned ? &borrowed->versioned->tensor : &borrowed->managed->tensor;
     Py_ssize_t item = tensor->dtype.bits / 8, step = item;
     int ndim = tensor->ndim;
-    for (int i = ndim - 1; i >= 0; i--) {
-        if (i < 2) {
-            borrowed->shape[i] = tensor->shape[i];
-            borrowed->strides[i] = tensor->strides ? tensor->strides[i] * item : step;
-        }
-        step *= tensor->shape[i];
+    if (ndim < 0 || ndim > PyBUF_MAX_NDIM) {
+        PyErr_Format(PyExc_BufferError, "%s comes by DLPack with %d dimensions, but 0 to %d are what a buffer may have",
+                     name, ndim, PyBUF_MAX_NDIM);
+        return -1;
     }
+    if (ndim > 0 && !tensor->shape) return refuse_tensor(name, "without a shape");
+    Py_ssize_t *shape = borrowed->sizes = PyMem_Calloc(2 * ndim + 1, sizeof *shape), *strides = shape + ndim;
+    if (!shape) return PyErr_NoMemory(), -1;
+    for (int i = ndim - 1; i >= 0; i--) {
+        shape[i] = tensor->shape[i];
+        strides[i] = step;
+        if (shape[i] < 0) return refuse_tensor(name, "with a negative size in its shape");
+        int is_too_far = tensor->strides && shape[i] > 1 && /* else the stride may be anything */
+                         __builtin_mul_overflow(tensor->strides[i], item, &strides[i]);
+        if (is_too_far || __builtin_mul_overflow(step, shape[i], &step))
+            return refuse_tensor(name, "with a shape or strides beyond all memory");
+    }
+    if (step > 0 && !tensor->data) return refuse_tensor(name, "without memory");
     *view = (Py_buffer){
         .buf = (char *)tensor->data + tensor->byte_offset,
         .obj = holder,
@@ -273,9 +290,10 @@ static void describe(Py_buffer *view, Borrowed *borrowed, PyObject *holder) {
         .readonly = borrowed->versioned && borrowed->versioned->flags & READ_ONLY,
         .ndim = ndim,
         .format = format_of(tensor->dtype),
-        .shape = borrowed->shape,
-        .strides = borrowed->strides,
+        .shape = shape,
+        .strides = strides,
     };
+    return 0;
 }
 
 int dlpack_get(Py_buffer *view, PyObject *object, const char *name) {
@@ -290,6 +308,7 @@ int dlpack_get(Py_buffer *view, PyObject *object, const char *name) {
         Py_DECREF(holder);
         return -1;
     }
-    describe(view, borrowed, holder);
-    return 0;
+    int failed = describe(view, borrowed, holder, name);
+    if (failed) Py_DECREF(holder);
+    return failed;
 }

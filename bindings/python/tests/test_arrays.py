@@ -294,6 +294,28 @@ def test_a_refusal_survives_a_lenders_function_in_python():
     assert layer.predict(taken).shape == (2, 2) and taken.ends == [0]
 
 
+def test_a_lender_whose_numbers_make_no_sense_is_refused():
+    layer = pente.Linear(3, 2, dtype="float64")
+    for lender, what in (
+        (Lender(ndim=-1), "with -1 dimensions, but 0 to 64"),
+        (Lender(ndim=65), "with 65 dimensions, but 0 to 64"),
+        (Lender(shape=(2, 3), data=None), "without memory"),
+        (Lender(shape=(-1, -1)), "with a negative size"),
+        (Lender(shape=(2, -3)), "with a negative size"),
+        (Lender(shape=(2**62, 3)), "with a shape or strides beyond"),
+        (Lender(strides=(2**61 + 3, 1)), "with a shape or strides beyond"),
+        (Lender(), "without a shape"),
+    ):
+        if what == "without a shape":
+            lender.tensor.shape = None
+        for call in (layer.predict, layer.forward, pente.Matrix):
+            lender.ends.clear()
+            with pytest.raises(BufferError, match=f"x comes by DLPack {what}"):
+                call(lender)
+            assert lender.ends == [0]
+    assert layer.predict(Lender((1, 3), (2**62, 1))).shape == (1, 2)  # of one row nobody asks where the next is
+
+
 def test_a_layer_of_ones_own_may_answer_with_them():
     double = pente.CustomLayer(
         forward=lambda x: Borrowed(2 * np.asarray(x)),
@@ -319,6 +341,13 @@ def test_without_numpy_the_array_protocol_is_told_what_to_be():
             raise AssertionError("taken")
         """
     )
+
+
+def test_a_layer_of_ones_own_that_answers_with_many_dimensions_is_told_them():
+    for shape in ((2, 3, 4), (2, 3, 4, 5, 6, 7, 8)):
+        layer = pente.CustomLayer(forward=lambda x: Borrowed(np.zeros(shape)), dtype="float64")
+        with pytest.raises(ValueError, match=rf"returned float64 of shape \({', '.join(map(str, shape))}\), but"):
+            layer.predict(randoms(2, 3))
 
 
 # ---- PyTorch ---------------------------------------------------------------------------------------------------------
