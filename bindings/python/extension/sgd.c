@@ -74,6 +74,21 @@ static int count_trained(PyObject *layer, double *numbers) {
     return 0;
 }
 
+/* The groups' layers with those of one more. The garbage collector may run meanwhile, and with it code that adds a group
+ * itself, which then comes before ours. */
+static PyObject *layers_with(const SGD *self, PyObject *tuple) {
+    PyObject *group = PyTuple_Pack(1, tuple), *all = NULL;
+    for (int is_current = 0; group && !is_current;) {
+        PyObject *former = Py_XNewRef(self->layers);
+        Py_XDECREF(all);
+        all = former ? PySequence_Concat(former, group) : Py_NewRef(group);
+        is_current = !all || self->layers == former;
+        Py_XDECREF(former);
+    }
+    Py_XDECREF(group);
+    return all;
+}
+
 /* The first group makes the optimizer. */
 static int append_group(SGD *self, PyObject *layers, const pente_sgd_options *options) {
     module_state *state = state_of((PyObject *)self);
@@ -85,8 +100,7 @@ static int append_group(SGD *self, PyObject *layers, const pente_sgd_options *op
         Py_DECREF(tuple);
         return -1;
     }
-    PyObject *group = PyTuple_Pack(1, tuple);
-    PyObject *all = group && self->layers ? PySequence_Concat(self->layers, group) : Py_XNewRef(group);
+    PyObject *all = layers_with(self, tuple);
     pente_layer **handles = all ? layers_handles(tuple) : NULL;
     double numbers = 0.0;
     int failed = handles ? 0 : -1;
@@ -103,7 +117,6 @@ static int append_group(SGD *self, PyObject *layers, const pente_sgd_options *op
     }
     PyMem_Free(handles);
     Py_XDECREF(all);
-    Py_XDECREF(group);
     Py_DECREF(tuple);
     return failed;
 }
@@ -244,7 +257,8 @@ PyObject *sgd_groups(PyObject *op, void *Py_UNUSED(closure)) {
 }
 
 static PyObject *sgd_layers(PyObject *op, void *Py_UNUSED(closure)) {
-    return Py_NewRef(((SGD *)op)->layers);
+    PyObject *layers = ((SGD *)op)->layers;
+    return layers ? Py_NewRef(layers) : PyTuple_New(0); /* the garbage collector may show an SGD that is not finished */
 }
 
 static PyObject *sgd_step_count(PyObject *op, void *Py_UNUSED(closure)) {

@@ -275,6 +275,45 @@ def test_a_chain_that_the_garbage_collector_shows_too_early(tmp_path):
     )
 
 
+def test_an_optimizer_that_the_garbage_collector_shows_too_early():
+    run_python(
+        """
+        import gc, pente
+
+        def layers():
+            [found] = [each for each in gc.get_objects() if type(each) is pente.SGD]
+            assert found.layers == () and found.groups == []
+            yield pente.Linear(2, 2)
+
+        assert len(pente.SGD(layers()).layers) == 1
+        """
+    )
+
+
+def test_groups_that_are_added_while_another_one_is():
+    run_python(
+        """
+        import gc, pente
+
+        sgd = pente.SGD(pente.Linear(1, 1))
+        more = [pente.Linear(1, 1) for _ in range(300)]
+
+        def add(phase, info):
+            if phase == "start" and more:
+                sgd.add_group(more.pop())
+
+        gc.callbacks.append(add)
+        for i in range(100):
+            layer, _ = pente.Linear(1, 1), [(i,) for i in range(3000)]
+            gc.set_threshold(gc.get_count()[0] + i % 8, 10**6, 10**6)
+            sgd.add_group(layer)
+            gc.set_threshold(0)
+        assert len(sgd.layers) == len(sgd.groups) >= 101
+        sgd.load_state_dict(sgd.state_dict())
+        """
+    )
+
+
 def test_a_callers_memoryview_may_be_released():
     x = memoryview(vector([1, 2, 3]))
     layer = pente.Linear(3, 2, dtype="float64", seed=0)
