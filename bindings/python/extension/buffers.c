@@ -135,7 +135,8 @@ static int acquire(Py_buffer *view, PyObject *object, const char *name, pente_dt
 
 /* Rows must be contiguous, and may be any positive distance apart: a block of columns needs no copy. */
 static int fill_matrix(pente_matrix *matrix, const Py_buffer *view, const char *name, pente_dtype expected,
-                       int as_column) {
+                       int flags) {
+    int as_column = flags & AS_COLUMN;
     pente_dtype dtype = buffer_dtype(view);
     if (!dtype || (expected && dtype != expected)) return refuse_dtype(view, name, expected);
     if (view->ndim != 1 && view->ndim != 2) {
@@ -164,7 +165,8 @@ static int fill_matrix(pente_matrix *matrix, const Py_buffer *view, const char *
             return refuse_layout(view, name, "has rows that are not a whole number of elements apart");
         matrix->row_stride = row_step >> (dtype == PENTE_FLOAT32 ? 2 : 3); /* a division is slow */
     }
-    if ((uintptr_t)view->buf & (uintptr_t)(item - 1)) return refuse_layout(view, name, "is not aligned for its dtype");
+    if (!(flags & ANYWHERE) && (uintptr_t)view->buf & (uintptr_t)(item - 1))
+        return refuse_layout(view, name, "is not aligned for its dtype");
     return 0;
 }
 
@@ -189,7 +191,7 @@ int buffer_get(Buffer *buffer, PyObject *object, const char *name, pente_dtype d
         if (!object) return -1;
     }
     int failed = acquire(&buffer->view, object, name, dtype, flags & WRITABLE);
-    if (!failed) failed = fill_matrix(&buffer->matrix, &buffer->view, name, dtype, flags & AS_COLUMN);
+    if (!failed) failed = fill_matrix(&buffer->matrix, &buffer->view, name, dtype, flags);
     if (failed) buffers_release(buffer, 1);
     return failed;
 }

@@ -118,7 +118,8 @@ typedef struct {
 enum {
     AS_COLUMN = 1, /* 1-D is a column, where else it is one row */
     WRITABLE = 2,
-    KEPT = 4 /* buffers_keep may follow */
+    KEPT = 4,     /* buffers_keep may follow */
+    ANYWHERE = 8, /* for memcpy alone: it need not be aligned */
 };
 
 /* dtype 0: either. On failure there is an exception, and nothing to release. */

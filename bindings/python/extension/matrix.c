@@ -56,7 +56,7 @@ static PyObject *matrix_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     PyObject *object;
     Buffer x;
     if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "O:Matrix", names, &object) ||
-        buffer_get(&x, object, "x", 0, 0) < 0)
+        buffer_get(&x, object, "x", 0, ANYWHERE) < 0)
         return NULL;
     PyObject *copy = matrix_copy(state, &x.matrix, x.view.ndim);
     buffers_release(&x, 1);

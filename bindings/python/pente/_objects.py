@@ -22,6 +22,11 @@ def reduce_matrix(matrix: Matrix, protocol: int) -> _Reduced:
 
 
 def _matrix(dtype: str, shape: tuple[int, ...], data: Any) -> Matrix:
+    if 0 in shape:  # which no memoryview is cast to
+        kind = import_module("ctypes").c_float if dtype == "float32" else import_module("ctypes").c_double
+        for size in reversed(shape):
+            kind *= size
+        return Matrix(kind())
     return Matrix(memoryview(data).cast("B").cast(_CODES[dtype], shape))  # type: ignore[call-overload, unused-ignore]
 
 

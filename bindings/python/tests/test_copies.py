@@ -142,6 +142,24 @@ def test_matrices_go_out_of_band():
     assert len(data) < 1000 and pickle.loads(data, buffers=buffers) == weight
 
 
+def test_out_of_band_bytes_may_lie_anywhere():
+    weight = pente.Linear(3, 2, dtype="float64", seed=0).weight
+    buffers = []
+    data = pickle.dumps(weight, 5, buffer_callback=buffers.append)
+    frame = memoryview(b"." + bytes(buffers[0]))[1:]
+    assert pickle.loads(data, buffers=[frame]) == weight
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matrices_of_nothing(dtype):
+    numpy = pytest.importorskip("numpy")
+    for shape in ((0, 3), (3, 0), (0, 0), (0,)):
+        matrix = pente.Matrix(numpy.zeros(shape, dtype))
+        copies = [pickle.loads(pickle.dumps(matrix, protocol)) for protocol in PROTOCOLS]
+        for twin in [*copies, copy.copy(matrix), copy.deepcopy(matrix)]:
+            assert twin == matrix and twin.shape == shape and twin.dtype == dtype
+
+
 def test_losses():
     for reduction in ("mean", "sum", "none", "batch_mean", "output_mean"):
         loss = pente.MSELoss(reduction)
