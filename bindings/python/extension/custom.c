@@ -12,14 +12,12 @@ static PyObject *custom_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObj
 }
 
 static int custom_traverse(PyObject *op, visitproc visit, void *arg) {
-    Py_VISIT(((Custom *)op)->forward);
-    Py_VISIT(((Custom *)op)->backward);
+    Py_VISIT(((Custom *)op)->functions);
     return layer_traverse(op, visit, arg);
 }
 
 static int custom_clear(PyObject *op) {
-    Py_CLEAR(((Custom *)op)->forward);
-    Py_CLEAR(((Custom *)op)->backward);
+    Py_CLEAR(((Custom *)op)->functions);
     return layer_clear(op);
 }
 
@@ -132,8 +130,7 @@ static void release_link(void *link) {
     free(link);
 }
 
-static int make(Custom *self, pente_custom_options *options, PyObject *forward, PyObject *backward,
-                const Parameters *parameters) {
+static int make(Custom *self, pente_custom_options *options, PyObject *functions, const Parameters *parameters) {
     Link *link = malloc(sizeof *link);
     if (!link) return PyErr_NoMemory(), -1;
     *link = (Link){(PyObject *)self};
@@ -150,8 +147,7 @@ static int make(Custom *self, pente_custom_options *options, PyObject *forward, 
     }
     if (layer_set(&self->base, handle) < 0) return -1;
     self->link = link;
-    self->forward = Py_XNewRef(forward);
-    self->backward = Py_XNewRef(backward);
+    self->functions = Py_NewRef(functions);
     self->names = Py_NewRef(parameters->names);
     self->ranks = Py_NewRef(parameters->ranks);
     return 0;
@@ -184,16 +180,26 @@ static int custom_init(PyObject *op, PyObject *args, PyObject *kwargs) {
         return -1;
     }
     if (parameters_get(&parameters, mapping, options.dtype) < 0) return -1;
-    int failed = self->base.layer ? refuse_second_init(op) : make(self, &options, forward, backward, &parameters);
+    PyObject *functions = PyTuple_Pack(2, forward ? forward : Py_None, backward ? backward : Py_None);
+    int failed = !functions         ? -1
+                 : self->base.layer ? refuse_second_init(op)
+                                    : make(self, &options, functions, &parameters);
+    Py_XDECREF(functions);
     parameters_release(&parameters);
     return failed;
 }
 
 /* ---- The methods that a subclass may define --------------------------------------------------------------------- */
 
-static PyObject *call_function(PyObject *op, PyObject *function, const char *name, PyObject *args, PyObject *kwargs) {
-    PyObject *result = NULL;
-    if (function) {
+/* Of the two, 0 or 1; borrowed. */
+static PyObject *function_of(PyObject *op, Py_ssize_t index) {
+    PyObject *functions = ((Custom *)op)->functions;
+    return functions ? PyTuple_GetItem(functions, index) : Py_None;
+}
+
+static PyObject *call_function(PyObject *op, Py_ssize_t index, const char *name, PyObject *args, PyObject *kwargs) {
+    PyObject *function = function_of(op, index), *result = NULL;
+    if (function != Py_None) {
         Py_INCREF(function);
         result = PyObject_Call(function, args, kwargs);
         Py_DECREF(function);
@@ -209,18 +215,16 @@ static PyObject *call_function(PyObject *op, PyObject *function, const char *nam
 }
 
 static PyObject *custom_compute_forward(PyObject *op, PyObject *args, PyObject *kwargs) {
-    return call_function(op, ((Custom *)op)->forward, "forward", args, kwargs);
+    return call_function(op, 0, "forward", args, kwargs);
 }
 
 static PyObject *custom_compute_backward(PyObject *op, PyObject *args, PyObject *kwargs) {
-    return call_function(op, ((Custom *)op)->backward, "backward", args, kwargs);
+    return call_function(op, 1, "backward", args, kwargs);
 }
 
 static PyObject *custom_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    const Custom *self = (Custom *)op;
     if (!layer_ready(op)) return NULL;
-    return call_python("pente._objects", "reduce_custom", "(OOO)", op, self->forward ? self->forward : Py_None,
-                       self->backward ? self->backward : Py_None);
+    return call_python("pente._objects", "reduce_custom", "(OOO)", op, function_of(op, 0), function_of(op, 1));
 }
 
 /* ---- The type --------------------------------------------------------------------------------------------------- */

@@ -285,8 +285,8 @@ typedef struct {
 typedef struct {
     Layer base;
     Link *link;
-    PyObject *forward; /* the functions, or NULL */
-    PyObject *backward;
+    PyObject *functions; /* forward and backward, each perhaps None; a tuple, for what ends a long chain of objects
+                            without going ever deeper into the stack is in tuples. Or NULL */
     PyObject *names; /* of the parameters: a tuple of str, */
     PyObject *ranks; /* and bytes, one each */
 } Custom;

@@ -314,6 +314,19 @@ def test_groups_that_are_added_while_another_one_is():
     )
 
 
+def test_a_long_chain_of_functions_ends():
+    run_python(
+        """
+        import pente
+
+        layer = None
+        for _ in range(300_000):
+            layer = pente.CustomLayer(forward=layer)
+        del layer
+        """
+    )
+
+
 def test_a_callers_memoryview_may_be_released():
     x = memoryview(vector([1, 2, 3]))
     layer = pente.Linear(3, 2, dtype="float64", seed=0)
