@@ -130,6 +130,13 @@ PyObject *attribute(PyObject *object, const char *name) {
     return value;
 }
 
+PyObject *dict_item(PyObject *dict, const char *name) {
+    PyObject *interned = PyUnicode_InternFromString(name);
+    PyObject *value = interned ? Py_XNewRef(PyDict_GetItemWithError(dict, interned)) : NULL;
+    Py_XDECREF(interned);
+    return value;
+}
+
 PyObject *call_python(const char *module, const char *name, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);

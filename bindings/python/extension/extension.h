@@ -96,6 +96,9 @@ const char *dtype_name(pente_dtype dtype);
 /* As PyObject_GetAttrString, whose names, another object each time, would fill Python's caches. */
 PyObject *attribute(PyObject *object, const char *name);
 
+/* A new reference, or NULL, perhaps with an exception: of a key's __eq__, which PyDict_GetItemString would drop. */
+PyObject *dict_item(PyObject *dict, const char *name);
+
 /* Calls a function or class of one of the package's Python modules; the format is Py_BuildValue's, of a tuple. */
 PyObject *call_python(const char *module, const char *name, const char *format, ...);
 

@@ -45,7 +45,7 @@ static int set_options(pente_sgd_options *options, PyObject *named) {
 int sgd_take_options(PyObject *dict, const char *of, pente_sgd_options *options) {
     *options = (pente_sgd_options)PENTE_SGD_OPTIONS_INIT;
     for (int i = 0; i < OPTION_COUNT; i++) {
-        PyObject *value = Py_XNewRef(PyDict_GetItemString(dict, options_table[i].name));
+        PyObject *value = dict_item(dict, options_table[i].name);
         if (!value && !PyErr_Occurred())
             PyErr_Format(PyExc_ValueError, "%s has no '%s'", of, options_table[i].name);
         int failed = !value || set_option(options, i, value) < 0;
@@ -74,8 +74,8 @@ static int count_trained(PyObject *layer, double *numbers) {
     return 0;
 }
 
-/* The groups' layers with those of one more. The garbage collector may run meanwhile, and with it code that adds a group
- * itself, which then comes before ours. */
+/* The groups' layers with those of one more. The garbage collector may run meanwhile, and with it code that adds a
+ * group itself, which then comes before ours. */
 static PyObject *layers_with(const SGD *self, PyObject *tuple) {
     PyObject *group = PyTuple_Pack(1, tuple), *all = NULL;
     for (int is_current = 0; group && !is_current;) {
@@ -124,14 +124,13 @@ static int append_group(SGD *self, PyObject *layers, const pente_sgd_options *op
 /* A group as a dict: "layers", and options that differ from the defaults. */
 static int append_group_dict(SGD *self, PyObject *group) {
     PyObject *named = PyDict_Check(group) ? PyDict_Copy(group) : NULL;
-    PyObject *layers = named ? PyDict_GetItemString(named, "layers") : NULL;
+    PyObject *layers = named ? dict_item(named, "layers") : NULL;
     if (!layers) {
         if (!PyErr_Occurred())
             PyErr_Format(PyExc_TypeError, "a group must be a dict with 'layers' and options, not %R", group);
         Py_XDECREF(named);
         return -1;
     }
-    Py_INCREF(layers);
     pente_sgd_options options = self->defaults;
     int failed = PyDict_DelItemString(named, "layers") < 0 || set_options(&options, named) < 0 ||
                  append_group(self, layers, &options) < 0;

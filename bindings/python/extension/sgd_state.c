@@ -75,10 +75,9 @@ static PyObject *dict_from(PyObject *object) {
 
 /* A new reference to what the dict must have. */
 static PyObject *required(PyObject *dict, const char *name, const char *of) {
-    PyObject *value = PyDict_GetItemString(dict, name);
-    if (value) return Py_NewRef(value);
-    if (!PyErr_Occurred()) PyErr_Format(PyExc_ValueError, "%s has no '%s'", of, name);
-    return NULL;
+    PyObject *value = dict_item(dict, name);
+    if (!value && !PyErr_Occurred()) PyErr_Format(PyExc_ValueError, "%s has no '%s'", of, name);
+    return value;
 }
 
 /* The parameter's buffer, from the entry that the state has for its number; without either there is none. */
@@ -87,8 +86,8 @@ static int take_buffer(const SGD *self, PyObject *entries, PyObject *number, new
     PyObject *entry = PyDict_GetItemWithError(entries, number);
     if (!entry) return PyErr_Occurred() ? -1 : (new->found++, 0);
     PyObject *dict = dict_from(entry);
-    PyObject *value = dict ? Py_XNewRef(PyDict_GetItemString(dict, "momentum_buffer")) : NULL;
-    int failed = !dict;
+    PyObject *value = dict ? dict_item(dict, "momentum_buffer") : NULL;
+    int failed = !value && PyErr_Occurred();
     if (value && value != Py_None) {
         failed = buffer_get(buffer, value, "momentum_buffer", dtype_of(self), 0) < 0;
         new->there[new->found] = buffer_matrix(buffer);
@@ -155,8 +154,8 @@ static int take_groups(const SGD *self, PyObject *state, PyObject *entries, new_
 
 static int take_state(const SGD *self, PyObject *state, new_state *new) {
     PyObject *given = required(state, "state", "the state"), *entries = given ? dict_from(given) : NULL;
-    PyObject *step_count = Py_XNewRef(PyDict_GetItemString(state, "step_count"));
-    int failed = !entries || integer_from(step_count, "step_count", &new->info.step_count) < 0
+    PyObject *step_count = entries ? dict_item(state, "step_count") : NULL;
+    int failed = (!step_count && PyErr_Occurred()) || integer_from(step_count, "step_count", &new->info.step_count) < 0
                      ? -1
                      : take_groups(self, state, entries, new);
     Py_XDECREF(step_count);

@@ -168,3 +168,27 @@ def test_options_that_change_the_state_while_it_is_read():
     with pytest.raises(ValueError, match=r"param_groups\[1\] has no 'lr'"):
         optimizer.load_state_dict(state)
     assert optimizer.groups[0]["lr"] == 0.1
+
+
+def test_a_key_that_raises_is_not_passed_over():
+    class Nasty(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+    def renamed(parts, name):
+        return {Nasty(name) if key == name else key: value for key, value in parts.items()}
+
+    optimizer = trained()
+    before = plain(optimizer.state_dict())
+    for name in before:
+        with pytest.raises(ZeroDivisionError):
+            optimizer.load_state_dict(renamed(optimizer.state_dict(), name))
+    state = optimizer.state_dict()
+    state["state"] = {number: renamed(entry, "momentum_buffer") for number, entry in state["state"].items()}
+    with pytest.raises(ZeroDivisionError):
+        optimizer.load_state_dict(state)
+    with pytest.raises(ZeroDivisionError):
+        pente.SGD([{Nasty("layers"): network()}])
+    assert plain(optimizer.state_dict()) == before
