@@ -12,6 +12,9 @@
 
 #include <pente.h>
 
+/* The headers of Python 3.12 and newer think that these need no reference, as they do in 3.11, which we run on too. */
+#pragma GCC poison Py_RETURN_NONE Py_RETURN_TRUE Py_RETURN_FALSE Py_RETURN_NOTIMPLEMENTED
+
 /* ---- Module: module.c ------------------------------------------------------------------------------------------- */
 
 enum {
@@ -274,7 +277,7 @@ PyObject *layer_gradients(PyObject *op, void *closure);
 PyObject *layer_state_dict(PyObject *op, PyObject *ignored);
 PyObject *layer_load_state_dict(PyObject *op, PyObject *mapping);
 PyObject *layer_save(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-PyObject *layer_load(PyObject *type, PyTypeObject *base, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *layer_load(PyObject *type, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 extern const char state_dict_doc[], load_state_dict_doc[], save_doc[], load_doc[], load_parameters_doc[];
 PyObject *layer_load_parameters(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 

@@ -114,9 +114,9 @@ const char load_doc[] =
     ">>> pente.Linear.load('layer.safetensors') == layer\n"
     "True";
 
-PyObject *layer_load(PyObject *type, PyTypeObject *base, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+PyObject *layer_load(PyObject *type, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     static const char *const names[] = {"path", NULL};
-    module_state *state = state_of_type(base);
+    module_state *state = state_of_type((PyTypeObject *)type);
     PyObject *value, *layer = NULL;
     file_path file;
     if (!state || parse_arguments("load", names, 1, args, nargs, kwnames, &value) < 0 || path_get(&file, value) < 0)

@@ -249,7 +249,7 @@ static PyObject *layer_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 static PyObject *layer_zero_grad(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     Layer *self = layer_ready(op);
     if (!self || check(pente_layer_zero_gradients(self->layer)) < 0) return NULL;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *layer_reset_parameters(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
@@ -260,7 +260,7 @@ static PyObject *layer_reset_parameters(PyObject *op, PyObject *const *args, Py_
     if (!self || parse_arguments("reset_parameters", names, 0, args, nargs, kwnames, &value) < 0 ||
         seed_from(value, &seed) < 0 || check(pente_layer_reset_parameters(self->layer, seed)) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *features(int64_t count) {
@@ -336,8 +336,7 @@ static PyMethodDef layer_methods[] = {
     {"state_dict", layer_state_dict, METH_NOARGS, state_dict_doc},
     {"load_state_dict", layer_load_state_dict, METH_O, load_state_dict_doc},
     {"save", FASTCALL(layer_save), save_doc},
-    {"load", (PyCFunction)(void (*)(void))layer_load, METH_METHOD | METH_FASTCALL | METH_KEYWORDS | METH_CLASS,
-     load_doc},
+    {"load", (PyCFunction)(void (*)(void))layer_load, METH_FASTCALL | METH_KEYWORDS | METH_CLASS, load_doc},
     {"load_parameters", FASTCALL(layer_load_parameters), load_parameters_doc},
     {"__reduce__", layer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},

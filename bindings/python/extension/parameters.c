@@ -188,5 +188,5 @@ PyObject *layer_load_state_dict(PyObject *op, PyObject *mapping) {
     PyMem_Free(replacements);
     Py_DECREF(state);
     if (failed) return NULL;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }

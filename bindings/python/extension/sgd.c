@@ -199,12 +199,12 @@ static PyObject *sgd_step(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     pente_status status = pente_sgd_step(self->sgd);
     regain_gil();
     if (check(status) < 0) return NULL;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *sgd_zero_grad(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     if (check(pente_sgd_zero_gradients(((SGD *)op)->sgd)) < 0) return NULL;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *sgd_clip_gradients(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
@@ -228,7 +228,7 @@ static PyObject *sgd_add_group(PyObject *op, PyObject *args, PyObject *kwargs) {
     if (!PyArg_ParseTuple(args, "O:add_group", &layers) || set_options(&options, kwargs) < 0 ||
         append_group(self, layers, &options) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *sgd_set_options(PyObject *op, PyObject *args, PyObject *kwargs) {
@@ -240,7 +240,7 @@ static PyObject *sgd_set_options(PyObject *op, PyObject *args, PyObject *kwargs)
         check(pente_sgd_get_options(self->sgd, group, &options)) < 0 || set_options(&options, kwargs) < 0 ||
         check(pente_sgd_set_options(self->sgd, group, &options)) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 PyObject *sgd_groups(PyObject *op, void *Py_UNUSED(closure)) {
@@ -297,7 +297,7 @@ static PyObject *sgd_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *sgd_richcompare(PyObject *op, PyObject *other, int operation) {
-    return compare_by(op, other, operation, "sgds_equal");
+    return compare_by(op, other, operation, "parts_equal");
 }
 
 /* ---- The type --------------------------------------------------------------------------------------------------- */

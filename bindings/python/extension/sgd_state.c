@@ -183,5 +183,5 @@ PyObject *sgd_load_state_dict(PyObject *op, PyObject *mapping) {
     PyMem_Free(new.options);
     Py_DECREF(state);
     if (failed) return NULL;
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }

@@ -100,6 +100,10 @@ static PyObject *trainer_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
                          trainer_get_max_grad_norm(op, NULL));
 }
 
+static PyObject *trainer_richcompare(PyObject *op, PyObject *other, int operation) {
+    return compare_by(op, other, operation, "parts_equal");
+}
+
 /* ---- Step ------------------------------------------------------------------------------------------------------- */
 
 static const char *const example_names[] = {"x", "y", "sample_weight", NULL};
@@ -345,6 +349,7 @@ static PyType_Slot trainer_slots[] = {
     {Py_tp_dealloc, trainer_dealloc},
     {Py_tp_traverse, trainer_traverse},
     {Py_tp_repr, trainer_repr},
+    {Py_tp_richcompare, trainer_richcompare},
     {Py_tp_methods, trainer_methods},
     {Py_tp_members, trainer_members},
     {Py_tp_getset, trainer_getset},

@@ -7,7 +7,7 @@ from importlib import import_module
 from pickle import PickleBuffer
 from typing import Any, TypeVar
 
-from ._pente import SGD, Chain, CustomLayer, Layer, LeakyReLU, Linear, Matrix, Scaler
+from ._pente import SGD, Chain, CustomLayer, Layer, LeakyReLU, Linear, Matrix, Scaler, Trainer
 
 _CODES = {"float32": "f", "float64": "d"}
 _L = TypeVar("_L", bound=Layer)
@@ -89,7 +89,8 @@ def _sgd(groups: list[Any], defaults: dict[str, Any], state: Mapping[str, Any]) 
     return sgd
 
 
-def sgds_equal(a: SGD, b: SGD) -> bool:
+def parts_equal(a: SGD | Trainer, b: SGD | Trainer) -> bool:
+    """Of two of one class, by what they are made of."""
     return a is b or bool(a.__reduce__()[1] == b.__reduce__()[1])
 
 

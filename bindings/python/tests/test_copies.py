@@ -203,14 +203,17 @@ def test_a_run_goes_on_from_a_copy_to_the_same_bits(dtype):
         assert each.max_grad_norm == 2.0 and each.layer[0] is each.optimizer.layers[0][0]
         each.fit(randoms(8, 5, dtype), randoms(8, 2, dtype, seed=1), epochs=3, batch_size=4)
     for twin in twins:
-        assert twin.layer == trainer.layer and twin.optimizer == trainer.optimizer and twin.loss == trainer.loss
+        assert twin == trainer and twin.optimizer.step_count == trainer.optimizer.step_count > 3
+    assert trainer != optimizer(dtype=dtype)
+    twins[0].max_grad_norm = None
+    assert twins[0] != trainer
 
 
 def test_equality_is_of_one_kind_and_without_order():
     layer = pente.Linear(3, 2)
     assert layer != 1 and layer is not None and layer != pente.MSELoss() and pente.MSELoss() != 1
     assert pente.SGD(layer) != layer
-    for thing in (layer, pente.MSELoss(), pente.SGD(layer)):
+    for thing in (layer, pente.MSELoss(), pente.SGD(layer), optimizer()):
         with pytest.raises(TypeError):
             hash(thing)
         with pytest.raises(TypeError):

@@ -41,6 +41,14 @@ def members():
                     yield f"{module_name}.{name}.{member}", value, False
 
 
+def as_seen(name):
+    """What a user has of it: of a class method the method, for one."""
+    thing = pente
+    for part in name.removeprefix("pente").lstrip(".").split("."):
+        thing = getattr(thing, part) if part else thing
+    return thing
+
+
 MEMBERS = list(members())
 
 
@@ -48,6 +56,7 @@ MEMBERS = list(members())
 def test_docstring(name, thing, wants_example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where examples write their files
     text = inspect.getdoc(thing) or ""
+    assert inspect.getdoc(as_seen(name)), f"{name} is not documented for its users"
     assert len(text) > 10, f"{name} is not documented"
     example = doctest.DocTestParser().get_doctest(text, {"pente": pente, "np": np}, name, None, None)
     assert example.examples or not wants_example, f"{name} has no example"
