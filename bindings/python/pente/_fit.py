@@ -16,6 +16,7 @@ def fit(trainer: Trainer, first_epoch: int, epochs: int, arguments: dict[str, An
     """Trainer.fit with these arguments by name. The extension calls it if lr_scheduler or progress is given."""
     on_epoch: Callable[[Epoch], object] | None = arguments.pop("on_epoch", None)
     scheduler = _scheduler_of(trainer, arguments.pop("lr_scheduler", None))
+    before = scheduler.state_dict() if scheduler is not None else {}
     bar = _bar(first_epoch, epochs) if arguments.pop("progress", False) else None
     validated = arguments.get("validation") is not None
 
@@ -29,7 +30,6 @@ def fit(trainer: Trainer, first_epoch: int, epochs: int, arguments: dict[str, An
             scheduler.step()
         return stop
 
-    before = scheduler.state_dict() if scheduler is not None else {}
     steps = trainer.optimizer.step_count
     try:
         with bar if bar is not None else nullcontext():

@@ -190,3 +190,38 @@ def test_a_light_import():
         assert not {"numpy", "sklearn", "pente.sklearn"} & set(sys.modules)
         """
     )
+
+
+@pytest.mark.parametrize("estimator", [LinearRegressor(), MLPRegressor((4,), max_iter=5)])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_targets_of_any_order(estimator):
+    """A DataFrame's columns lie one after another."""
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    y = x @ [[1.0, 2.0], [0.0, -1.0], [3.0, 0.0]]
+    expected = clone(estimator).set_params(random_state=0).fit(x, y).predict(x)
+    for targets in (pandas.DataFrame(y, columns=["a", "b"]), np.asfortranarray(y), y[::-1][::-1]):
+        model = clone(estimator).set_params(random_state=0)
+        assert np.array_equal(model.fit(x, targets).predict(x), expected)
+        model.partial_fit(x, targets)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "momentum", "alpha", "tol"])
+def test_a_parameter_that_is_no_number_is_named(name):
+    with pytest.raises(ValueError, match=f"^{name} == nan"):
+        LinearRegressor(**{name: float("nan")}).fit([[1.0], [2.0]], [1.0, 2.0])
+
+
+def test_what_is_missing_is_named():
+    run_python(
+        """
+        import sys
+        sys.modules["sklearn"] = None
+        try:
+            import pente.sklearn
+        except ImportError as error:
+            assert "pip install pente[sklearn]" in str(error), error
+        else:
+            raise AssertionError("imported")
+        """
+    )

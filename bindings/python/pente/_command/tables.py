@@ -114,6 +114,8 @@ class CSVTable(Table):
         header = next(_lines(path), None)
         if header is None:
             raise CommandError(f"{path} is empty, but a line of the columns' names is expected")
+        if len(header) == 1 and (others := [mark for mark in ";\t|" if mark in header[0]]):
+            raise CommandError(f"{path} has cells that are separated by {others[0]!r}, but must be by ','")
         super().__init__(path, (name.strip() for name in header))
 
     def _read(self, indices: list[int]) -> list[array[float]]:

@@ -59,6 +59,11 @@ def choose(table: Table, targets: list[str] | None, features: list[str] | None) 
     targets = targets or [*table.names[-1:]]
     features = features or [name for name in table.names if name not in targets]
     table.require([*targets, *features])
+    if "" in features:
+        raise CommandError(
+            f"{table.path}: column {table.names.index('') + 1} has no name, as an index that pandas has written; name it, "
+            "or choose columns with --features"
+        )
     chosen = [*targets, *features]
     for i, name in enumerate(chosen):
         if name in chosen[:i]:

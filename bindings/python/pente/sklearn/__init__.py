@@ -10,6 +10,13 @@ Swift and Python predict with it, to the same bits and without scikit-learn.
 True
 """
 
+from importlib import import_module
+
+try:
+    import_module("sklearn")
+except ImportError as _error:
+    raise ImportError("pente.sklearn needs scikit-learn: pip install pente[sklearn]") from _error
+
 from ._linear import LinearRegressor
 from ._mlp import MLPRegressor
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -292,6 +293,9 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     # ---- What comes in ----------------------------------------------------------------------------------------------
 
     def _check_parameters(self) -> None:
+        for name in ("learning_rate", "momentum", "alpha", "tol"):
+            if isinstance(value := getattr(self, name), Real) and math.isnan(value):
+                raise ValueError(f"{name} == {value}, must be a number.")
         if self.learning_rate != "auto":
             check_scalar(self.learning_rate, "learning_rate", Real, min_val=0, include_boundaries="neither")
         if self.batch_size != "auto":
@@ -311,7 +315,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         x, y = validate_data(
             self, X, y, dtype=dtype, order="C", reset=not goes_on, multi_output=True, y_numeric=True
         )
-        y = y.astype(np.float64, copy=False)
+        y = np.ascontiguousarray(y, np.float64)  # a DataFrame has column after column
         if goes_on and y.size != len(y) * len(self._target_mean):
             raise ValueError(f"y has {y.size // len(y)} targets, but the model was fitted to {len(self._target_mean)}")
         if sample_weight is None:
