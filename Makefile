@@ -114,7 +114,7 @@ PACKAGE := $(wildcard $(addprefix bindings/python/,pente/*.* pente/*/*.py extens
 wheel sdist: build/dist.stamp
 
 build/dist.stamp: build/venv/stamp $(LIBRARY) $(SOURCES) Makefile LICENSE $(PACKAGE)
-	rm -f build/dist/*.whl
+	rm -f build/dist/*.whl build/dist/SHA256SUMS
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) PENTE_LIBRARY_DIR=$(CURDIR)/build/lib $(PYTHON) -m build --quiet --no-isolation --outdir build/dist bindings/python
 	touch $@
 

@@ -61,7 +61,7 @@ tarball: $(LIBRARY) $(ARCHIVE)
 	$(MAKE) install DESTDIR= PREFIX=$(CURDIR)/build/tarball/$(RELEASE)
 	sed -i 's|^prefix=.*|prefix=$${pcfiledir}/../..|' build/tarball/$(RELEASE)/lib/pkgconfig/pente.pc
 	install -m 644 LICENSE build/tarball/$(RELEASE)
-	@mkdir -p build/dist
+	@mkdir -p build/dist && rm -f build/dist/SHA256SUMS
 	tar --directory build/tarball --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner \
 	    --mode=u=rwX,go=rX --create $(RELEASE) | gzip -9n > build/dist/$(RELEASE).tar.gz
 	rm -rf build/tarball
@@ -83,7 +83,7 @@ deb: $(LIBRARY) $(ARCHIVE) | build/setup-test.stamp
 	        packaging/debian/$$file.in > $(DEBIAN)/debian/$$file || exit 1; \
 	    rm $(DEBIAN)/debian/$$file.in; done
 	cd $(DEBIAN) && dpkg-buildpackage --build=binary --no-sign -d
-	cp build/deb/*.deb build/dist
+	rm -f build/dist/SHA256SUMS && cp build/deb/*.deb build/dist
 
 # Of this version alone: others' files may lie there still.
 dist: wheel tarball deb

@@ -1,5 +1,5 @@
 /* Predicts with a model that `pente train` has written, a line for each row: predict DATA.csv MODEL.safetensors
- * The data's first columns go in, as many as the model takes. */
+ * The model's features are the data's first columns, in their order. cc predict.c table.c -lpente -lm */
 #include <pente.h>
 
 #include <stdio.h>
