@@ -61,8 +61,8 @@ def choose(table: Table, targets: list[str] | None, features: list[str] | None) 
     table.require([*targets, *features])
     if "" in features:
         raise CommandError(
-            f"{table.path}: column {table.names.index('') + 1} has no name, as an index that pandas has written; name it, "
-            "or choose columns with --features"
+            f"{table.path}: column {table.names.index('') + 1} has no name, as an index that pandas has written; name "
+            "it, or choose columns with --features"
         )
     chosen = [*targets, *features]
     for i, name in enumerate(chosen):
