@@ -1,10 +1,8 @@
 /* Predicts with a model that `pente train` has written, a line for each row: predict DATA.csv MODEL.safetensors
  * The model's features are the data's first columns, in their order. cc predict.c table.c -lpente -lm */
 #include <pente.h>
-
 #include <stdio.h>
 #include <stdlib.h>
-
 #include "table.h"
 
 int main(int argc, char **argv) {
