@@ -81,7 +81,7 @@ class TestMypy:
 
 
 class TestPyright:
-    """pyright's strict mode, in the build of it that PyPI has whole."""
+    """pyright's strict mode, in the build of it that brings its own runtime along."""
 
     def pyright(self, folder, *arguments, include=(".",)):
         """What it reports of the files in the folder, or of what the arguments name."""
