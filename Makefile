@@ -242,7 +242,8 @@ test-c: $(addprefix build/tests/test_,$(C_TESTS)) $(addprefix build/tests/static
     $(foreach p,loop train digits predict,build/bin/$p-c build/bin/$p-cpp)
 	for test in $(C_TESTS); do build/tests/test_$$test || exit 1; done
 	for test in $(STATIC_TESTS); do build/tests/static_$$test || exit 1; done
-	for test in $(filter-out allocation% threads_count,$(C_TESTS)); do $(VALGRIND) build/tests/test_$$test || exit 1; done
+	printf '%s\n' $(filter-out allocation% threads_count,$(C_TESTS)) | \
+	    xargs -P "$$(nproc)" -I TEST $(VALGRIND) build/tests/test_TEST
 	for program in loop-c train-c loop-cpp train-cpp; do \
 	    $(VALGRIND) build/bin/$$program data/linnerud.csv 3 build/$$program.txt || exit 1; done
 	for program in digits-c digits-cpp; do for dtype in float32 float64; do \
