@@ -152,8 +152,7 @@ PyObject *call_python(const char *module, const char *name, const char *format, 
 }
 
 PyObject *compare_by(PyObject *op, PyObject *other, int operation, const char *name) {
-    if (!Py_IS_TYPE(other, Py_TYPE(op)) || (operation != Py_EQ && operation != Py_NE))
-        return Py_NewRef(Py_NotImplemented);
+    if (!can_compare(op, other, operation)) return Py_NewRef(Py_NotImplemented);
     PyObject *answer = call_python("pente._objects", name, "(OO)", op, other);
     int equal = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);

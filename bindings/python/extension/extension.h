@@ -105,7 +105,12 @@ PyObject *dict_item(PyObject *dict, const char *name);
 /* Calls a function or class of one of the package's Python modules; the format is Py_BuildValue's, of a tuple. */
 PyObject *call_python(const char *module, const char *name, const char *format, ...);
 
-/* tp_richcompare of objects of one type, for == and != alone, by a function of pente._objects. */
+/* For a tp_richcompare: whether it is == or != of two objects of one type, which is all that ours answer. */
+static inline int can_compare(PyObject *op, PyObject *other, int operation) {
+    return Py_IS_TYPE(other, Py_TYPE(op)) && (operation == Py_EQ || operation == Py_NE);
+}
+
+/* Such a tp_richcompare, by a function of pente._objects. */
 PyObject *compare_by(PyObject *op, PyObject *other, int operation, const char *name);
 
 /* "... is in use by another call"; as PyErr_Format, returns NULL. */
@@ -192,6 +197,9 @@ static inline Py_ssize_t item_size(pente_dtype dtype) {
 PyObject *matrix_new(module_state *state, pente_dtype dtype, int64_t rows, int64_t columns, int ndim);
 
 PyObject *matrix_copy(module_state *state, const pente_matrix *matrix, int ndim);
+
+/* A Matrix as libpente knows it. */
+pente_matrix matrix_of(PyObject *matrix);
 
 /* A copy of a Matrix, with memory of its own. */
 PyObject *matrix_duplicate(PyObject *matrix);

@@ -200,8 +200,7 @@ static PyObject *loss_reduce(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *loss_richcompare(PyObject *op, PyObject *other, int operation) {
-    if (!Py_IS_TYPE(other, Py_TYPE(op)) || (operation != Py_EQ && operation != Py_NE))
-        return Py_NewRef(Py_NotImplemented);
+    if (!can_compare(op, other, operation)) return Py_NewRef(Py_NotImplemented);
     return PyBool_FromLong((((Loss *)op)->reduction == ((Loss *)other)->reduction) == (operation == Py_EQ));
 }
 

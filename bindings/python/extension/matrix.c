@@ -40,13 +40,18 @@ PyObject *matrix_copy(module_state *state, const pente_matrix *matrix, int ndim)
     return copy;
 }
 
-PyObject *matrix_duplicate(PyObject *op) {
+pente_matrix matrix_of(PyObject *op) {
     const Matrix *self = (Matrix *)op;
-    module_state *state = state_of(op);
     int is_vector = self->ndim == 1;
-    pente_matrix matrix = {self->data, is_vector ? 1 : self->shape[0], self->shape[self->ndim - 1], 0, self->dtype};
-    matrix.row_stride = is_vector ? matrix.columns : self->strides[0] / item_size(self->dtype);
-    return state ? matrix_copy(state, &matrix, self->ndim) : NULL;
+    Py_ssize_t columns = self->shape[self->ndim - 1];
+    Py_ssize_t stride = is_vector ? columns : self->strides[0] / item_size(self->dtype);
+    return (pente_matrix){self->data, is_vector ? 1 : self->shape[0], columns, stride, self->dtype};
+}
+
+PyObject *matrix_duplicate(PyObject *op) {
+    module_state *state = state_of(op);
+    pente_matrix matrix = matrix_of(op);
+    return state ? matrix_copy(state, &matrix, ((Matrix *)op)->ndim) : NULL;
 }
 
 /* Matrix(x): a copy. */
@@ -185,8 +190,7 @@ static int same_bits(const Matrix *a, const Matrix *b) {
 }
 
 static PyObject *matrix_richcompare(PyObject *op, PyObject *other, int operation) {
-    if (!Py_IS_TYPE(other, Py_TYPE(op)) || (operation != Py_EQ && operation != Py_NE))
-        return Py_NewRef(Py_NotImplemented);
+    if (!can_compare(op, other, operation)) return Py_NewRef(Py_NotImplemented);
     return PyBool_FromLong(same_bits((Matrix *)op, (Matrix *)other) == (operation == Py_EQ));
 }
 
@@ -254,7 +258,7 @@ static PyObject *matrix_repr(PyObject *op) {
 }
 
 static PyMethodDef matrix_methods[] = {
-    {"tolist", matrix_tolist, METH_NOARGS, 
+    {"tolist", matrix_tolist, METH_NOARGS,
      "tolist($self)\n--\n\n"
      "The values as a list of floats, or of rows.\n\n"
      ">>> pente.Matrix(np.array([[1.0, 2.0]])).tolist()\n"

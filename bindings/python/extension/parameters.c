@@ -17,12 +17,10 @@ static int get_parameter(const Layer *self, int64_t index, char name[NAME_CAPACI
 }
 
 static PyObject *copy_of(Layer *self, const char *name, const pente_parameter_info *info) {
-    Buffer buffer = {0};
     PyObject *copy = matrix_new(self->state, self->info.dtype, info->rows, info->columns, info->rank);
-    if (!copy || buffer_get(&buffer, copy, "copy", self->info.dtype, WRITABLE) < 0 ||
-        check(pente_layer_get_parameter(self->layer, name, &buffer.matrix)) < 0)
-        Py_CLEAR(copy);
-    buffers_release(&buffer, 1);
+    if (!copy) return NULL;
+    pente_matrix matrix = matrix_of(copy);
+    if (check(pente_layer_get_parameter(self->layer, name, &matrix)) < 0) Py_CLEAR(copy);
     return copy;
 }
 

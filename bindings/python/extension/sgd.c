@@ -303,7 +303,7 @@ static PyObject *sgd_richcompare(PyObject *op, PyObject *other, int operation) {
 /* ---- The type --------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef sgd_methods[] = {
-    {"step", sgd_step, METH_NOARGS, 
+    {"step", sgd_step, METH_NOARGS,
      "step($self)\n--\n\n"
      "Updates every parameter from its gradient.\n\n"
      ">>> layer = pente.Linear(1, 1, bias=False, dtype='float64')\n"
@@ -312,7 +312,7 @@ static PyMethodDef sgd_methods[] = {
      ">>> pente.SGD(layer, lr=0.25).step()\n"
      ">>> layer.weight.tolist()\n"
      "[[0.5]]"},
-    {"zero_grad", sgd_zero_grad, METH_NOARGS, 
+    {"zero_grad", sgd_zero_grad, METH_NOARGS,
      "zero_grad($self)\n--\n\n"
      "Sets the gradients of all layers to 0.\n\n"
      ">>> layer = pente.Linear(1, 1)\n"

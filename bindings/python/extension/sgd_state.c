@@ -10,12 +10,10 @@ static pente_dtype dtype_of(const SGD *self) {
 
 static PyObject *momentum_buffer(SGD *self, int64_t index, const pente_sgd_parameter_info *info) {
     module_state *state = state_of((PyObject *)self);
-    Buffer buffer = {0};
     PyObject *copy = state ? matrix_new(state, dtype_of(self), info->rows, info->columns, info->rank) : NULL;
-    if (!copy || buffer_get(&buffer, copy, "copy", 0, WRITABLE) < 0 ||
-        check(pente_sgd_get_momentum_buffer(self->sgd, index, &buffer.matrix)) < 0)
-        Py_CLEAR(copy);
-    buffers_release(&buffer, 1);
+    if (!copy) return NULL;
+    pente_matrix matrix = matrix_of(copy);
+    if (check(pente_sgd_get_momentum_buffer(self->sgd, index, &matrix)) < 0) Py_CLEAR(copy);
     return copy;
 }
 
