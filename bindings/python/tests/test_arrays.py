@@ -446,6 +446,7 @@ def test_matrices_are_equal_by_bits():
 
     assert row(1, 2) == row(1, 2) and not row(1, 2) != row(1, 2)
     assert row(1, 2) != row(1, 3) and row(1, 2) != row(1, 2, dtype="float32") and row(1, 2) != row(1, 2, 3)
+    assert row(0, 0, dtype="float32") != row(0, 0)
     assert row(0.0) != row(-0.0) and row(float("nan")) == row(float("nan"))
     assert row(1, 2) != pente.Matrix(matrix([[1, 2]]))
     assert row(1, 2) != [1, 2] and (row(1, 2) == np.array([1, 3])).tolist() == [True, False]
