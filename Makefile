@@ -1,6 +1,7 @@
 # make        the shared library, in build/lib
 # make run    trains on real data from C, Python and Swift, and compares
 # make test   all tests: Swift, C, Python
+# make check  attacks: fuzzers, failing memory and disks, threads, hostile hosts; see docs/reliability.md
 # make wheel  the Python package, in build/dist: a wheel and its source distribution
 # make docs   the documentation of the Swift package, in build/docs
 # make bench  times training steps beside BLAS, NumPy, PyTorch, JAX and scikit-learn
@@ -10,9 +11,12 @@
 
 VERSION := $(shell awk '/define PENTE_VERSION_(MAJOR|MINOR|PATCH)/ {printf "%s%s", dot, $$3; dot="."}' include/pente.h)
 SONAME  := libpente.so.$(firstword $(subst ., ,$(VERSION)))
-LIBRARY := build/lib/libpente.so.$(VERSION)
-ARCHIVE := build/lib/libpente.a
-EMBEDDED := build/embedded
+# A flavour of the library, as make lib FLAVOUR=asan builds it, has a folder of its own below build/.
+FLAVOUR ?=
+PLACE    := build$(addprefix /,$(FLAVOUR))
+LIBRARY  := $(PLACE)/lib/libpente.so.$(VERSION)
+ARCHIVE  := $(PLACE)/lib/libpente.a
+EMBEDDED := $(PLACE)/embedded
 SOURCES := Package.swift include/pente.h include/module.modulemap $(shell find Sources -type f -not -path '*.docc/*')
 SWIFT   ?= swift
 PYTHON  := build/venv/bin/python
@@ -39,6 +43,13 @@ COMPILE := $(SWIFT)c -c -g -wmo -parse-as-library -swift-version 6 -package-name
            $(addprefix -Xfrontend ,-function-sections -mergeable-traps -disable-stack-protector) \
            $(addprefix -Xcc ,-fPIC -fno-unwind-tables -fno-asynchronous-unwind-tables \
                $(patsubst %,-fmodule-map-file=%/module.modulemap,include Sources/PenteSystem Sources/PenteVectors))
+# What looks over the shoulder of the code: AddressSanitizer with the branches counted that a fuzzer wants to reach (not
+# in the kernels: they take minutes to compile so), ThreadSanitizer.
+INSTRUMENT_asan := -sanitize=address
+INSTRUMENT_tsan := -sanitize=thread
+COVERAGE_asan   := -sanitize=fuzzer
+COMPILE += $(INSTRUMENT_$(FLAVOUR))
+
 # A function is compiled once, and not again for each closure that it is called with; functions that differ in a few
 # constants alone, as those for Float and Double may, become one, unless each has a table to jump by; and what is small is
 # inlined if that is smaller still.
@@ -67,7 +78,7 @@ $(EMBEDDED)/PenteKernel%.o: Makefile $(wildcard Sources/PenteKernels*/* Sources/
 
 # The Swift library and its C interface are one module: what both specialize is there once.
 $(EMBEDDED)/Pente.o: $(patsubst %,$(EMBEDDED)/%.o,$(KERNELS)) $(SOURCES)
-	$(COMPILE) $(SMALL) -module-name Pente Sources/Pente/*.swift Sources/PenteC/*.swift -o $@
+	$(COMPILE) $(SMALL) $(COVERAGE_$(FLAVOUR)) -module-name Pente Sources/Pente/*.swift Sources/PenteC/*.swift -o $@
 	@touch $@
 
 # Everything but pente_* is local, or it would clash in a Swift host. Of what C compilers put at a library's start and end
@@ -80,13 +91,14 @@ $(LIBRARY): $(OBJECTS) Sources/PenteC/exports.map
 	    --version-script=Sources/PenteC/exports.map -soname=$(SONAME) --gc-sections --icf=all --no-undefined \
 	    -znodelete --wrap=posix_memalign --wrap=free)
 	strip --strip-unneeded --remove-section=.comment -o $@ $(EMBEDDED)/libpente.so
-	ln -sf $(@F) build/lib/$(SONAME)
-	ln -sf $(SONAME) build/lib/libpente.so
+	ln -sf $(@F) $(@D)/$(SONAME)
+	ln -sf $(SONAME) $(@D)/libpente.so
 
 # The same for those who link statically: one object, of which nothing but pente_* is global. Functions keep sections of
 # their own, for a linker that leaves out what is not called; __dso_handle is that of what this becomes part of.
-$(ARCHIVE): $(LIBRARY)
-	ld -r --gc-sections $$(nm -D --defined-only $(LIBRARY) | awk '{ print "-u", $$3 }') \
+$(ARCHIVE): $(OBJECTS)
+	@mkdir -p $(@D)
+	ld -r --gc-sections $$(nm --defined-only $(EMBEDDED)/Pente.o | awk '$$2 == "T" && $$3 ~ /^pente_/ { print "-u", $$3 }') \
 	    --wrap=posix_memalign --wrap=free $(OBJECTS) -o $(EMBEDDED)/libpente.o
 	objcopy --wildcard --keep-global-symbol='pente_*' --strip-unneeded --remove-section=.comment \
 	    --remove-section='.swift*' $(EMBEDDED)/libpente.o
@@ -200,6 +212,8 @@ bench: $(WORKERS) build/bench-venv/pente.stamp
 test: test-format test-library test-swift test-swift-package test-c test-levels test-python test-wheel test-docs \
     test-readme test-install test-tarball test-deb test-dist docs
 	@echo "all tests passed"
+
+-include Tests/reliability/check.mk
 
 test-swift: | build/setup.stamp
 	$(SWIFT) test -c release
