@@ -120,6 +120,8 @@ public final class SGD<Element: Scalar> {
     /// Whether the next step is the first of some buffer.
     private var beginsBuffers = false
 
+    private var isInStep = false
+
     /// How many steps it has made, its trainers' among them.
     public private(set) var stepCount = 0
 
@@ -210,12 +212,30 @@ public final class SGD<Element: Scalar> {
     }
 
     /// One step for every parameter, from its gradient. Throws `.outOfMemory`, before anything changes, if there is no
-    /// room for the momentum buffers of a first step.
+    /// room for the momentum buffers of a first step, and `.busy` within a trainer's step.
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     public func step() throws(PenteError) {
+        try requireIdle()
         try prepare()
         update()
+    }
+
+    /// A trainer's step, in which a user's code may come back here, begins and ends.
+    @inline(__always)
+    package func begin() throws(PenteError) {
+        try requireIdle()
+        isInStep = true
+    }
+
+    @inline(__always)
+    package func end() { isInStep = false }
+
+    @inline(__always)
+    private func requireIdle() throws(PenteError) {
+        #if !hasFeature(Embedded)  // C's handles are locked
+            if isInStep { throw PenteError(.busy, "sgd is in the middle of a trainer's step") }
+        #endif
     }
 
     /// Makes ready for a step: all that can fail in it.

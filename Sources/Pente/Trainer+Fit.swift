@@ -99,7 +99,7 @@ extension Trainer {
     ///   - options: epochs, batches, shuffles and when to stop.
     ///   - onEpoch: called after each epoch; true stops the run.
     ///   - shouldStop: asked some ten times a second, between blocks of rows; true stops before the next update, and
-    ///     the steps that are done are kept.
+    ///     the steps that are done are kept. Steps of this optimizer are `.busy` meanwhile; leave the layer be.
     /// - Returns: the losses of each epoch, and why the run ended.
     /// - Throws: `.notFinite` if a step's loss is NaN or infinite, or what is wrong with an argument. Parameters,
     ///   gradients and momentum are then as they were before the call.

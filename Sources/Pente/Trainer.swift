@@ -71,7 +71,7 @@ public final class Trainer<Element: Scalar> {
     ///
     /// x is q × inputs, y q × outputs and `sampleWeight` q×1. Throws `.notFinite`, before anything changes, if the loss,
     /// or the norm of gradients that are to be clipped, is NaN or infinite, `.shapeMismatch` and `.invalidArgument` as
-    /// `forward` and the loss do, and what a layer of your own throws.
+    /// `forward` and the loss do, what a layer of your own throws, and `.busy` if such a layer calls it.
     @discardableResult
     public func step(
         _ x: Matrix<Element>, _ y: Matrix<Element>, sampleWeight: Matrix<Element>? = nil
@@ -146,8 +146,9 @@ extension Trainer {
     package func step(
         _ examples: Examples<Element>, rows: Double? = nil, shouldStop: (_ work: Int) -> Bool = { _ in false }
     ) throws(PenteError) -> Double? {
+        try sgd.begin()
+        defer { sgd.end() }
         if examples.sampleWeight != nil || !isPrepared(for: examples) { try prepare(examples, rows: rows) }
-        try prepareUpdate()
         var total = 0.0
         if examples.count <= rowsPerBlock {
             total = try runBlock(examples)
@@ -159,6 +160,8 @@ extension Trainer {
         }
         let loss = total / block.base.pointee.divisor
         guard Element(loss).isFinite else { throw notFinite(loss) }
+        // Not before a user's code has run, which may set options and add groups.
+        try prepareUpdate()
         let isClipped = maxGradientNorm > 0
         if isClipped { try clipGradients() }
         sgd.update(offsets: isClipped ? nil : offsets.base, sums: memory.sums.sums)
@@ -181,6 +184,8 @@ extension Trainer {
     package func evaluate(_ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool) throws(PenteError)
         -> Double?
     {
+        try sgd.begin()
+        defer { sgd.end() }
         let rows = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
         let divisor = mse.divisor(rows: rows, columns: examples.y.columns)
         return try forEachBlock(examples, scale: nil, shouldStop: shouldStop).map { $0 / divisor }
