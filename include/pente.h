@@ -163,7 +163,7 @@ typedef int32_t pente_activation;
 
 /* Each with its derivative dy/dx, element by element; a is the negative slope. */
 enum {
-    PENTE_RELU = 1,       /* y = max(x, 0)                dy/dx = 1 where x > 0, else 0 */
+    PENTE_RELU = 1,       /* y = max(x, 0)                dy/dx = 0 where x <= 0, else 1 */
     PENTE_LEAKY_RELU = 2, /* y = x where x > 0, else a x  dy/dx = 1 where x > 0, else a */
     PENTE_TANH = 3,       /* y = tanh x                   dy/dx = 1 - y^2 */
     PENTE_SIGMOID = 4,    /* y = 1 / (1 + e^-x)           dy/dx = y (1 - y) */

@@ -2,7 +2,7 @@ import PenteKernels
 
 /// A function of one number, which an activation layer applies to each element.
 public enum ActivationFunction: Sendable, Equatable {
-    /// max(x, 0). Derivative: 1 where x > 0, else 0.
+    /// max(x, 0). Derivative: 0 where x ≤ 0, else 1.
     case relu
     /// x where x > 0, else ax. Derivative: 1 where x > 0, else a, the negative slope.
     case leakyReLU(negativeSlope: Double = 0.01)

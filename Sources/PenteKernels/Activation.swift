@@ -53,8 +53,12 @@ public struct ActivationPass<T: KernelScalar>: BitwiseCopyable {
                 var result = element(v, isDerivative: upstream != nil)
                 if let upstream {
                     let g = V._load(upstream + e, upTo: left)
-                    // 0, and not 0 times whatever came.
-                    result = function == .relu ? V._choose(v, g, V(repeating: 0)) : result * g
+                    if function == .relu {
+                        // 0, and not 0 times whatever came; where y is NaN, what came.
+                        result = V._choose(v, g, V._choose(V(repeating: 1) - result, V(repeating: 0), g))
+                    } else {
+                        result = result * g
+                    }
                 }
                 V._store(result, to + e, upTo: left)
                 e &+= V._lanes
@@ -62,13 +66,13 @@ public struct ActivationPass<T: KernelScalar>: BitwiseCopyable {
         }
     }
 
-    /// f(v), or its derivative.
+    /// f(v), or its derivative, except for relu.
     @_alwaysEmitIntoClient @_transparent
     func element<V: KernelVector<T>>(_ v: V, isDerivative: Bool) -> V {
         let zero = V(repeating: 0)
         let one = V(repeating: 1)
         switch function {
-        case .relu: return isDerivative ? V._choose(v, one, zero) : V._choose(zero - v, zero, v)
+        case .relu: return V._choose(zero - v, zero, v)  // `run` has the derivative
         case .leakyReLU:
             let slope = V(repeating: negativeSlope)
             return V._choose(v, isDerivative ? one : v, isDerivative ? slope : v * slope)

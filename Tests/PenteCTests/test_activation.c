@@ -37,7 +37,7 @@ static long double value_of(pente_activation activation, pente_dtype dtype, long
 /* The header's formula, with the library's own y where it has one. */
 static long double derivative_of(pente_activation activation, pente_dtype dtype, long double x, long double y) {
     switch (activation) {
-    case PENTE_RELU: return x > 0;
+    case PENTE_RELU: return !(x <= 0); /* so that a NaN lets through what comes from above, as PyTorch's */
     case PENTE_LEAKY_RELU: return x > 0 ? 1 : in(dtype, slope);
     case PENTE_TANH: return (1 - y) * (1 + y);
     case PENTE_SIGMOID: return y * (1 - y);
