@@ -170,9 +170,9 @@ extension MSE {
         Element._perform(error)
     }
 
-    /// (2/N)·g, rounded once.
+    /// (2/N)·g, rounded once, also where 2 g is beyond the range.
     package func scale<Element: Scalar>(_ divisor: Double, upstream: Double = 1) -> Element {
-        Element(2 * upstream / divisor)
+        Element(upstream / (divisor / 2))
     }
 
     package func requireReduced() throws(PenteError) {

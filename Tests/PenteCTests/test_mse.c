@@ -178,12 +178,29 @@ static void test_not_finite_loss(void **state) {
     OK(pente_mse_free(mse));
 }
 
+/* 2 g / N, where 2 g is beyond the range and the whole is not. */
+static void test_large_upstream_gradient(void **state) {
+    (void)state;
+    pente_mse *mse = mse_new(PENTE_MEAN);
+    pente_matrix prediction = matrix_new(PENTE_FLOAT64, 4, 1, 1), target = matrix_new(PENTE_FLOAT64, 4, 1, 1);
+    pente_matrix upstream = matrix_new(PENTE_FLOAT64, 1, 1, 1), gradient = matrix_new(PENTE_FLOAT64, 4, 1, 1);
+    fill(&prediction, 1);
+    fill(&target, 0);
+    fill(&upstream, 1.5e308);
+    OK(pente_mse_backward(mse, &prediction, &target, NULL, &upstream, &gradient, NULL));
+    assert_true(get(&gradient, 3, 0) == 1.5e308 / 2);
+    pente_matrix *matrices[] = {&prediction, &target, &upstream, &gradient};
+    for (size_t i = 0; i < COUNT(matrices); i++) matrix_free(matrices[i]);
+    OK(pente_mse_free(mse));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_long_sum),
         cmocka_unit_test(test_zero_weights),
         cmocka_unit_test(test_not_finite_loss),
+        cmocka_unit_test(test_large_upstream_gradient),
     };
     return cmocka_run_group_tests_name("mse", tests, NULL, NULL);
 }
