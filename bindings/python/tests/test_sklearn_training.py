@@ -36,6 +36,16 @@ def test_least_squares_on_unscaled_features(rows, features, targets, dtype, tole
     assert np.allclose(model.intercept_, intercept, rtol=100 * tolerance)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_momentum_outlives_the_rounding_of_the_loss():
+    """Columns so alike that it takes momentum to tell them apart, until long after the loss has its last digit."""
+    x, y = linear(20, 1)
+    x = np.column_stack([x, x + linear(20, 1, seed=1)[0] / 100])
+    coef, _ = least_squares(x, y)
+    model = LinearRegressor(tol=0, n_iter_no_change=2000, max_iter=100_000, momentum=0.98).fit(x, y)
+    assert np.allclose(model.coef_, coef, rtol=1e-10)
+
+
 def test_where_sgd_regressor_explodes():
     x, y = linear(500, 10)
     coef, _ = least_squares(x, y)

@@ -259,6 +259,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             patience=max(self.n_iter_no_change, memory * batch_size // len(rows.x)),
             cuts=RATE_CUTS if self.learning_rate == "auto" else 0,
             is_full_batch=is_full_batch,
+            rounding=4 * float(np.finfo(self._dtype).eps * np.linalg.norm(rows.y)) / math.sqrt(rows.y.size),
             limit=DIVERGED * (start + self.tol),
             verbose=self.verbose,
         )

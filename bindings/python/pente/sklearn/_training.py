@@ -34,7 +34,7 @@ class Schedule:
 
     When the loss, the validation set's if there is one, no longer improves, the learning rate is lowered; at its lowest
     that is the end. Where an epoch is one step (``is_full_batch``), and the loss rises, momentum has overshot and is
-    forgotten.
+    forgotten; not where the loss rises as it does when predictions are off by ``rounding``.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Schedule:
         patience: int,
         cuts: int,
         is_full_batch: bool,
+        rounding: float,
         limit: float,
         verbose: bool,
     ) -> None:
@@ -54,6 +55,7 @@ class Schedule:
         self.patience = patience
         self.cuts = cuts
         self.is_full_batch = is_full_batch
+        self.rounding = rounding
         self.limit = limit
         self.verbose = verbose
         self.previous = math.inf
@@ -65,7 +67,7 @@ class Schedule:
         if not epoch.training_loss <= self.limit:
             raise FloatingPointError(f"the loss is {epoch.training_loss} in epoch {epoch.epoch}")
         if self.is_full_batch and self.momentum > 0:
-            has_risen = epoch.training_loss > self.previous
+            has_risen = epoch.training_loss > self.previous + self.rounding * math.sqrt(epoch.training_loss)
             self.optimizer.set_options(0, momentum=FORGETTING if has_risen else self.momentum)
             self.previous = epoch.training_loss
         loss = epoch.training_loss if math.isnan(epoch.validation_loss) else epoch.validation_loss
