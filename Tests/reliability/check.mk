@@ -26,6 +26,13 @@ ATTACKS :=
 
 # ---- NIST StRD ------------------------------------------------------------------------------------------------------
 
+ATTACKS += nist
+test-nist: build/venv/pente.stamp
+	$(PYTHON) Tests/reliability/nist.py
+
+check-nist: build/venv/pente.stamp judges
+	$(PYTHON) Tests/reliability/nist.py --table
+
 # ---- The checked build ----------------------------------------------------------------------------------------------
 
 # ---- Coverage and mutations -----------------------------------------------------------------------------------------
