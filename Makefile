@@ -235,11 +235,12 @@ C_TESTS  := arguments overlap linear activation scaler chain chain_structure cha
             limits allocation allocation_layers allocation_threads threads threads_chain threads_count fork bits
 C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c layers.c files.c)
 C_CASES  := $(addprefix Tests/PenteCTests/,world.c refusals.c edits.c special_cases.c)
+C_RUNS   := Tests/PenteCTests/runs.c
 C_MEMORY := Tests/PenteCTests/allocator.c
 
-C_NEEDS  := $(C_COMMON) $(C_CASES) $(C_MEMORY) $(wildcard Tests/PenteCTests/*.h)
-C_TEST    = $(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) $(if $(filter arguments,$*),$(C_CASES)) \
-            $(if $(filter allocation%,$*),$(C_MEMORY)) -o $@
+C_NEEDS  := $(C_COMMON) $(C_CASES) $(C_RUNS) $(C_MEMORY) $(wildcard Tests/PenteCTests/*.h)
+C_TEST    = $(CC) -std=c11 $(EXAMPLE) $< $(C_COMMON) $(if $(filter arguments,$*),$(C_CASES)) \
+            $(if $(filter bits,$*),$(C_RUNS)) $(if $(filter allocation%,$*),$(C_MEMORY)) -o $@
 
 build/tests/test_%: Tests/PenteCTests/test_%.c $(C_NEEDS) $(LIBRARY) | build/setup-test.stamp
 	@mkdir -p $(@D)

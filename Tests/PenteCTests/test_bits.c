@@ -1,165 +1,116 @@
-/* The same bits on any processor: what was computed here is what was computed elsewhere. The numbers below change with
- * the order of the arithmetic and with nothing else. If they change on purpose, write the new ones here and say so in
- * the changelog. Run natively and under valgrind, which knows no AVX-512, this covers two of the library's levels. */
-#include "layers.h"
+/* The same bits on any processor, with any number of threads, by a trainer or by hand, and from C, Python and Swift: each
+ * run of Tests/data/bits.txt gives the hashes that stand there. PENTE_BITS=few takes the small runs alone, as emulators
+ * want it; PENTE_BITS=all each number of threads from 1 to 8. With "rewrite" it prints the table as it is now. */
+#include "runs.h"
 
-#include <inttypes.h>
+#include <valgrind/valgrind.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static uint64_t hash_model(uint64_t h, const model *m) {
-    h = hash_matrix(h, &m->weight);
-    h = hash_matrix(h, &m->bias);
-    h = hash_matrix(h, &m->weight_gradient);
-    return hash_matrix(h, &m->bias_gradient);
+#define TABLE "Tests/data/bits.txt"
+#define FORMAT "%s %8s %8s %8s\n"
+
+static FILE *open_file(const char *path) {
+    FILE *file = fopen(path, "r");
+    if (!file) fail_msg("%s is not there: the tests run in the project's own folder", path);
+    return file;
 }
 
-/* A pass, some steps and a fit. */
-static uint64_t train(pente_dtype dtype, int64_t q, int64_t n, int64_t p, pente_reduction reduction) {
-    model m = model_new(dtype, n, p, true, 12);
-    pente_mse *mse = mse_new(reduction);
-    pente_sgd *sgd = sgd_new(&m, 1e-4, 0.9);
-    pente_trainer *trainer = trainer_new(&m, mse, sgd);
-    pente_context *context = NULL;
-    pente_matrix x = matrix_random(dtype, q, n, n + 1), y = matrix_random(dtype, q, p, p);
-    pente_matrix prediction = matrix_new(dtype, q, p, p), grad_input = matrix_new(dtype, q, n, n);
-    uint64_t h = FIRST_HASH;
-    OK(pente_context_new(m.layer, &context));
-    OK(pente_layer_forward(m.layer, context, &x, &prediction));
-    OK(pente_layer_backward(m.layer, context, &y, &grad_input));
-    h = hash_matrix(h, &prediction);
-    h = hash_matrix(h, &grad_input);
-    h = hash_model(h, &m);
-    for (int step = 0; step < 3; step++) {
-        double loss = 0;
-        OK(pente_trainer_step(trainer, &x, &y, NULL, &loss));
-        h = hash_bytes(h, &loss, sizeof loss);
+/* How many times numbers have changed on purpose. */
+static int count_in_changelog(void) {
+    FILE *file = open_file("CHANGELOG.md");
+    char line[1000];
+    int count = 0;
+    while (fgets(line, sizeof line, file)) count += !strncmp(line, "- bits:", 7);
+    fclose(file);
+    return count;
+}
+
+/* ---- Each run in each way ---- */
+
+static int wrong;
+
+static void check_run(const run *r, int number, int threads, bool by_hand) {
+    static const char *const parts[] = {"pass", "steps", "fit"};
+    char hashes[PARTS][9];
+    OK(pente_threads_set(threads));
+    hash_run(r, by_hand, hashes);
+    for (int part = 0; part < PARTS; part++) {
+        if (!strcmp(hashes[part], r->hashes[part])) continue;
+        wrong++;
+        print_error("%s:%d: %s\n    from C, %s, threads: %d: %s is %s, expected %s\n", TABLE, number, r->description,
+                    by_hand ? "by hand" : "by trainer", threads, parts[part], hashes[part], r->hashes[part]);
     }
-    OK(pente_trainer_fit(trainer, &x, &y, NULL, NULL));
-    h = hash_model(h, &m);
-    OK(pente_context_free(context));
-    OK(pente_trainer_free(trainer));
-    OK(pente_sgd_free(sgd));
-    OK(pente_mse_free(mse));
-    model_free(&m);
-    matrix_free(&x);
-    matrix_free(&y);
-    matrix_free(&prediction);
-    matrix_free(&grad_input);
-    return h;
 }
-
-static const struct {
-    int64_t q, n, p;
-    pente_reduction reduction;
-    uint64_t bits[2]; /* of float32, of float64 */
-} cases[] = {
-    {1, 1, 1, PENTE_MEAN, {0x4133bdb58aa706f5, 0x8a62d91c34cc719f}},
-    {50, 13, 1, PENTE_MEAN, {0x2c20c63fd77b6394, 0xcbbd419fa24b8f07}},
-    {1500, 13, 1, PENTE_MEAN, {0x9d67b91198768b4b, 0xe36bc7274cacd7c4}},
-    {333, 17, 5, PENTE_SUM, {0xb2447ee949f66efa, 0xff82c17b8c73306f}},
-    {70, 64, 40, PENTE_BATCH_MEAN, {0xb32bebf389c556df, 0x9d8d863541c9c8f1}},
-    {1100, 8, 33, PENTE_OUTPUT_MEAN, {0x3d7518b89aa4210e, 0x86705724bb4ce6c4}},
-    {40, 600, 3, PENTE_MEAN, {0x0c7bc51f7b01e115, 0x933aabe304398644}},
-};
 
 static void test_bits(void **state) {
     (void)state;
-    int wrong = 0;
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        uint64_t bits[2];
-        for (int k = 0; k < 2; k++) {
-            bits[k] = train(PENTE_FLOAT32 + k, cases[i].q, cases[i].n, cases[i].p, cases[i].reduction);
+    const char *mode = getenv("PENTE_BITS");
+    bool all = mode && !strcmp(mode, "all"), few = (mode && !strcmp(mode, "few")) || RUNNING_ON_VALGRIND;
+    FILE *file = open_file(TABLE);
+    char line[300];
+    int runs = 0;
+    run r;
+    for (int number = 1; fgets(line, sizeof line, file); number++) {
+        if (!read_run(line, &r) || (few && size_of_run(&r) > 30000)) continue;
+        runs++;
+        for (int threads = 1; threads <= (all ? 8 : few ? 1 : 3); threads += all ? 1 : 2) {
+            check_run(&r, number, threads, false);
+            check_run(&r, number, threads, true);
         }
-        if (memcmp(bits, cases[i].bits, sizeof bits) == 0) continue;
-        wrong++;
-        print_error("cases[%zu] gives {0x%016" PRIx64 ", 0x%016" PRIx64 "}\n", i, bits[0], bits[1]);
     }
-    assert_int_equal(wrong, 0);
-}
-
-/* ---- Chains ---- */
-
-static uint64_t hash_layer(uint64_t h, const pente_layer *layer) {
-    snapshot s = snapshot_new(layer);
-    for (int64_t i = 0; i < s.count; i++) h = hash_matrix(hash_matrix(h, &s.parameters[i]), &s.gradients[i]);
-    snapshot_free(&s);
-    return h;
-}
-
-/* A fitted scaler, two linear layers and an activation between them and after them: a pass, some steps and a fit, over
- * numbers from the middle of the line to its ends. */
-static uint64_t train_chain(pente_dtype dtype, pente_activation activation, int64_t q) {
-    enum { N = 7, P = 3 };
-    pente_layer *scaler = NULL;
-    pente_matrix x = matrix_random(dtype, q, N, N + 1), y = matrix_random(dtype, q, P, P);
-    pente_matrix wide = matrix_random(dtype, q, P, P), grad_input = matrix_new(dtype, q, N, N);
-    pente_matrix prediction = matrix_new(dtype, q, P, P), bent = matrix_new(dtype, q, P, P);
-    for (int64_t i = 0; i < q; i++) put(&wide, i, i % P, get(&wide, i, i % P) * (dtype == PENTE_FLOAT32 ? 110 : 760));
-    OK(pente_scaler_new(N, dtype, &scaler));
-    OK(pente_scaler_fit(scaler, &x));
-    pente_layer *bend = activation_new(dtype, activation);
-    pente_layer *chain = CHAIN(scaler, linear_new(dtype, N, 9, 1), activation_new(dtype, activation),
-                               CHAIN(linear_new(dtype, 9, P, 2), activation_new(dtype, activation)));
-    pente_mse *mse = mse_new(PENTE_MEAN);
-    pente_sgd *sgd = sgd_of(chain, 1e-2, 0.9);
-    pente_trainer *trainer = trainer_of(chain, mse, sgd);
-    pente_context *context = NULL;
-    OK(pente_layer_forward(bend, NULL, &wide, &bent));
-    uint64_t h = hash_matrix(FIRST_HASH, &bent);
-    OK(pente_context_new(chain, &context));
-    OK(pente_layer_forward(chain, context, &x, &prediction));
-    OK(pente_layer_backward(chain, context, &y, &grad_input));
-    h = hash_layer(hash_matrix(hash_matrix(h, &prediction), &grad_input), chain);
-    for (int step = 0; step < 3; step++) {
-        double loss = 0;
-        OK(pente_trainer_step(trainer, &x, &y, NULL, &loss));
-        h = hash_bytes(h, &loss, sizeof loss);
+    fclose(file);
+    OK(pente_threads_set(1));
+    print_message("bits: %d runs\n", runs);
+    assert_true(runs >= 20);
+    if (wrong) {
+        fail_msg("If numbers are meant to change, add a line \"- bits:\" to CHANGELOG.md that says which and why, and let "
+                 "`make bits` write the table");
     }
-    OK(pente_trainer_fit(trainer, &x, &y, NULL, NULL));
-    h = hash_layer(h, chain);
-    OK(pente_context_free(context));
-    OK(pente_trainer_free(trainer));
-    OK(pente_sgd_free(sgd));
-    OK(pente_mse_free(mse));
-    OK(pente_layer_free(chain));
-    OK(pente_layer_free(bend));
-    pente_matrix *matrices[] = {&x, &y, &wide, &grad_input, &prediction, &bent};
-    for (size_t i = 0; i < COUNT(matrices); i++) matrix_free(matrices[i]);
-    return h;
 }
 
-static const struct {
-    pente_activation activation;
-    int64_t q;
-    uint64_t bits[2];
-} chains[] = {
-    {PENTE_RELU, 50, {0xdf7d727f43903086, 0xb35d906824f4f114}},
-    {PENTE_RELU, 1500, {0x1052d755d2b32b0f, 0x557c937051598968}},
-    {PENTE_LEAKY_RELU, 50, {0xdea58de65752cf98, 0xdfb47ccf871c7451}},
-    {PENTE_LEAKY_RELU, 1500, {0xbb0c737954a4a614, 0x69c65c3d568ad91c}},
-    {PENTE_TANH, 50, {0x130095aa0715a301, 0xd2df21cd1db91e05}},
-    {PENTE_TANH, 1500, {0x52c78817acdad73f, 0x5268259ac8eb2a61}},
-    {PENTE_SIGMOID, 50, {0x4c7e4ed2b2e74861, 0xe74281af2e3bcb0a}},
-    {PENTE_SIGMOID, 1500, {0xf2163f76220ec22d, 0xfc455ab938bef3f2}},
-    {PENTE_SOFTPLUS, 50, {0x831cfbc0a42f5f76, 0xc658a31ee6ce31ce}},
-    {PENTE_SOFTPLUS, 1500, {0xcf3e079acd9b1944, 0xd18c9e409eed2b84}},
-};
-
-static void test_chains(void **state) {
+static void test_the_changelog_knows(void **state) {
     (void)state;
-    int wrong = 0;
-    for (size_t i = 0; i < COUNT(chains); i++) {
-        uint64_t bits[2];
-        for (int k = 0; k < 2; k++) bits[k] = train_chain(PENTE_FLOAT32 + k, chains[i].activation, chains[i].q);
-        if (memcmp(bits, chains[i].bits, sizeof bits) == 0) continue;
-        wrong++;
-        print_error("chains[%zu] gives {0x%016" PRIx64 ", 0x%016" PRIx64 "}\n", i, bits[0], bits[1]);
+    FILE *file = open_file(TABLE);
+    char line[300];
+    int changes = -1;
+    while (changes < 0 && fgets(line, sizeof line, file)) (void)sscanf(line, "changes %d", &changes);
+    fclose(file);
+    if (changes != count_in_changelog()) {
+        fail_msg("%s is of change %d, but CHANGELOG.md has %d lines \"- bits:\": `make bits` writes the table anew", TABLE,
+                 changes, count_in_changelog());
     }
-    assert_int_equal(wrong, 0);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_chains)};
+/* ---- Writing the table ---- */
+
+/* Prints it with the hashes of one thread's trainers. */
+static int rewrite(void) {
+    FILE *file = open_file(TABLE);
+    char line[300], hashes[PARTS][9];
+    int before = 0, now = count_in_changelog(), changed = 0;
+    run r;
+    while (fgets(line, sizeof line, file)) {
+        if (read_run(line, &r)) {
+            hash_run(&r, false, hashes);
+            changed += r.hashes[PASS][0] && memcmp(hashes, r.hashes, sizeof hashes);
+            printf(FORMAT, r.description, hashes[PASS], hashes[STEPS], hashes[FIT]);
+        } else if (sscanf(line, "changes %d", &before) == 1) {
+            printf("changes %d\n", now);
+        } else {
+            fputs(line, stdout);
+        }
+    }
+    fclose(file);
+    if (changed == 0 || now > before) return 0;
+    fprintf(stderr, "%d runs give other bits: add a line \"- bits:\" to CHANGELOG.md first, that says which and why\n",
+            changed);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "rewrite")) return rewrite();
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_the_changelog_knows)};
     return cmocka_run_group_tests_name("bits", tests, NULL, NULL);
 }

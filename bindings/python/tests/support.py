@@ -79,6 +79,24 @@ def network(dtype="float64", seed=0):
     return chain
 
 
+def mersenne_twister(seed):
+    """Python's generator, seeded as torch.manual_seed seeds its own."""
+    state = [seed]
+    for i in range(1, 624):
+        state.append((1812433253 * (state[-1] ^ state[-1] >> 30) + i) % 2**32)
+    generator = random.Random()
+    generator.setstate((3, (*state, 624), None))
+    return generator
+
+
+def randperm(n, generator):
+    order = list(range(n))
+    for i in range(n - 1):
+        j = i + generator.getrandbits(32) % (n - i)
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
 class Borrowed:
     """An array that gives its memory by DLPack alone."""
 

@@ -6,12 +6,11 @@ Tests/torch/digits.py made the file and says what the network, the batches and t
 import functools
 import importlib.util
 import json
-import random
 from pathlib import Path
 
 import pente
 import pytest
-from support import DTYPES, matrix, snapshot
+from support import DTYPES, matrix, mersenne_twister, randperm, snapshot
 
 ROOT = Path(__file__).resolve().parents[3]
 JUDGE = ROOT / "Tests/torch/digits.py"
@@ -46,24 +45,6 @@ def new_trainer(dtype):
 def fit(trainer, dtype, epochs):
     training, test = data(dtype)
     return trainer.fit(*training, epochs=epochs, batch_size=BATCH_SIZE, seed=0, validation=test)
-
-
-def mersenne_twister(seed):
-    """Python's generator, seeded as torch.manual_seed seeds its own."""
-    state = [seed]
-    for i in range(1, 624):
-        state.append((1812433253 * (state[-1] ^ state[-1] >> 30) + i) % 2**32)
-    generator = random.Random()
-    generator.setstate((3, (*state, 624), None))
-    return generator
-
-
-def randperm(n, generator):
-    order = list(range(n))
-    for i in range(n - 1):
-        j = i + generator.getrandbits(32) % (n - i)
-        order[i], order[j] = order[j], order[i]
-    return order
 
 
 def rows_of(values, order):
