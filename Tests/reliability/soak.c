@@ -1,0 +1,445 @@
+/* soak STEPS CYCLES: a guest that stays. After so many steps, and so many objects of each kind, the process has the memory,
+ * the descriptors and the threads that it had near the start, to the page; and a step takes as long, also where numbers
+ * have become so small that processors may be slow with them. */
+#define _GNU_SOURCE /* mallinfo2, mkdtemp */
+#include "../PenteCTests/layers.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t step_count, cycle_count;
+
+/* ---- What the process has ---- */
+
+typedef struct usage {
+    long resident, heap, descriptors, threads; /* kB and bytes */
+} usage;
+
+/* The number behind a word in a file of /proc. Allocates nothing. */
+static long number_in(const char *path, const char *word) {
+    char text[4096];
+    int file = open(path, O_RDONLY);
+    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    assert_true(length > 0);
+    close(file);
+    text[length] = 0;
+    const char *found = strstr(text, word);
+    assert_non_null(found);
+    return atol(found + strlen(word));
+}
+
+/* Resident is what is the process's own: pages of files come and go as the kernel likes. Not statm: what it says is up to
+ * some hundred pages behind. */
+static usage usage_now(void) {
+    struct mallinfo2 heap = mallinfo2();
+    usage u = {number_in("/proc/self/smaps_rollup", "\nAnonymous:"), (long)(heap.uordblks + heap.hblkhd), 0,
+               number_in("/proc/self/status", "\nThreads:")};
+    for (int i = 0; i < 1024; i++) u.descriptors += fcntl(i, F_GETFD) >= 0;
+    return u;
+}
+
+/* Less is no growth. */
+static bool has_grown(usage before, usage now) {
+    return now.resident > before.resident || now.heap > before.heap || now.descriptors > before.descriptors ||
+           now.threads > before.threads;
+}
+
+static void assert_flat(const char *what, usage before) {
+    usage now = usage_now();
+    if (has_grown(before, now)) {
+        fail_msg("%s: resident %ld kB, then %ld; heap %ld bytes, then %ld; descriptors %ld, then %ld; threads %ld, then "
+                 "%ld", what, before.resident, now.resident, before.heap, now.heap, before.descriptors, now.descriptors,
+                 before.threads, now.threads);
+    }
+}
+
+/* Calls body so many times, and more until memory has been flat for half as many. At first malloc's caches fill, and pieces
+ * of its memory come to fit; a leak never comes to rest. */
+static void repeat(const char *what, int64_t count, void (*body)(int64_t i)) {
+    usage before = {0};
+    int64_t made = 0;
+    for (int tenth = 1, flat = 0; tenth <= 10 || flat < 5; tenth++) {
+        for (int64_t i = 0; i < count / 10; i++) body(made++);
+        if (tenth > 30) assert_flat(what, before);
+        usage now = usage_now();
+        flat++;
+        if (!has_grown(before, now)) continue;
+        before = now;
+        flat = 0;
+    }
+    print_message("%s: %lld times, resident %ld kB, heap %ld bytes\n", what, (long long)made, before.resident, before.heap);
+}
+
+/* ---- Tiny steps, and how long they take ---- */
+
+enum { BLOCK = 1000, MOST_BLOCKS = 100000 };
+
+/* A layer, and steps of some rows of it. */
+typedef struct stepper {
+    training t;
+    pente_matrix x, y;
+    int64_t made;
+} stepper;
+
+static stepper stepper_new(pente_dtype dtype, int64_t rows, int64_t inputs, int64_t outputs, double lr,
+                           double momentum, double decay) {
+    stepper s = {.t = training_new(dtype, inputs, outputs, PENTE_MEAN, lr)};
+    pente_sgd_options options = options_of(lr, momentum, 0, decay, 0, 0);
+    OK(pente_sgd_set_options(s.t.sgd, 0, &options));
+    s.x = matrix_random(dtype, rows, inputs, inputs);
+    s.y = matrix_random(dtype, rows, outputs, outputs);
+    return s;
+}
+
+static void stepper_free(stepper *s) {
+    training_free(&s->t);
+    matrix_free(&s->x);
+    matrix_free(&s->y);
+}
+
+static void make_steps(stepper *s, int64_t count) {
+    for (int64_t i = 0; i < count; i++) OK(pente_trainer_step(s->t.trainer, &s->x, &s->y, NULL, NULL));
+    s->made += count;
+}
+
+/* Steps that never come to rest. */
+static void make_lively_steps(stepper *s, int64_t count) {
+    for (; count > 0; count -= 10) {
+        put(&s->y, 0, 0, -get(&s->y, 0, 0));
+        make_steps(s, count < 10 ? count : 10);
+    }
+}
+
+/* Time of this thread alone, in nanoseconds: others may have the processor meanwhile. */
+static double thread_time(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+/* The same arithmetic in C. Against it steps are timed, turn by turn, since the machine's own speed comes and goes. */
+static void yardstick(void *argument) {
+    static volatile float x[4] = {0.1f, 0.2f, 0.3f, 0.4f}, w[4], velocity[4], target = 1;
+    (void)argument;
+    for (int i = 0; i < BLOCK; i++) {
+        float residual = -target;
+        for (int j = 0; j < 4; j++) residual += w[j] * x[j];
+        for (int j = 0; j < 4; j++) {
+            velocity[j] = 0.9f * velocity[j] + 2 * residual * x[j];
+            w[j] = w[j] - 0.01f * velocity[j];
+        }
+        if (i % 10 == 0) target = -target;
+    }
+}
+
+typedef struct ratios {
+    double median, high; /* the 50th and the 99th of 100 */
+} ratios;
+
+static int ascending(const void *a, const void *b) {
+    double difference = *(const double *)a - *(const double *)b;
+    return (difference > 0) - (difference < 0);
+}
+
+static double times[MOST_BLOCKS];
+
+/* How long calls of one function take, in units of another's. */
+static ratios time_against(void (*one)(void *), void *of_one, void (*other)(void *), void *of_other, int64_t blocks) {
+    assert_in_range(blocks, 1, MOST_BLOCKS);
+    for (int64_t i = 0; i < blocks; i++) {
+        double start = thread_time();
+        one(of_one);
+        double middle = thread_time();
+        other(of_other);
+        times[i] = (middle - start) / (thread_time() - middle);
+    }
+    qsort(times, (size_t)blocks, sizeof *times, ascending);
+    return (ratios){times[blocks / 2], times[blocks * 99 / 100]};
+}
+
+static void make_block(void *s) { make_steps(s, BLOCK); }
+static void make_lively_block(void *s) { make_lively_steps(s, BLOCK); }
+
+static void test_steps(void **state) {
+    (void)state;
+    stepper s = stepper_new(PENTE_FLOAT32, 1, 4, 1, 0.01, 0.9, 0);
+    int64_t tenth = step_count / BLOCK / 10;
+    time_against(make_lively_block, &s, yardstick, NULL, tenth / 10 + 10);
+    usage before = usage_now();
+    ratios first = time_against(make_lively_block, &s, yardstick, NULL, tenth);
+    for (int i = 0; i < 8; i++) {
+        make_lively_steps(&s, tenth * BLOCK);
+        assert_flat("steps", before);
+    }
+    /* What has become slow stays so: a tenth that only met a busy machine is followed by one that did not. */
+    ratios last = {0};
+    for (int i = 0; i < 5; i++) {
+        last = time_against(make_lively_block, &s, yardstick, NULL, tenth);
+        if (last.median < 1.1 * first.median && last.high < 1.5 * first.high) break;
+    }
+    assert_flat("steps", before);
+    print_message("steps: %lld, resident %ld kB, heap %ld bytes; last tenth to first: median %.3f, 99th percentile %.3f\n",
+                  (long long)s.made, before.resident, before.heap, last.median / first.median, last.high / first.high);
+    assert_true(last.median < 1.1 * first.median && last.high < 1.5 * first.high);
+    stepper_free(&s);
+}
+
+/* ---- Small numbers ---- */
+
+static bool is_subnormal(const pente_matrix *m) {
+    double number = fabs(get(m, 0, 0));
+    return number > 0 && number < (m->dtype == PENTE_FLOAT32 ? 0x1p-126 : 0x1p-1022);
+}
+
+/* There is nothing left to learn. */
+static void settle(stepper *s) {
+    double loss = 1;
+    make_steps(s, 100000);
+    OK(pente_trainer_step(s->t.trainer, &s->x, &s->y, NULL, &loss));
+    assert_true(loss < 1e-9);
+}
+
+/* Momentum shrinks what it has without an end, once all gradients of the weight are 0. */
+static void fade_momentum(stepper *s) {
+    pente_matrix buffer = matrix_copy(&s->t.model.weight);
+    make_steps(s, 10);
+    fill(&s->x, 0);
+    make_steps(s, 20000);
+    OK(pente_sgd_get_momentum_buffer(s->t.sgd, 0, &buffer));
+    assert_true(is_subnormal(&buffer));
+    matrix_free(&buffer);
+}
+
+/* Weight decay shrinks the parameters, and their gradients with them. */
+static void fade_weights(stepper *s) {
+    fill(&s->y, 0);
+    make_steps(s, 100000);
+    assert_true(is_subnormal(&s->t.model.weight));
+}
+
+static void shrink_x(stepper *s) {
+    fill(&s->x, s->x.dtype == PENTE_FLOAT32 ? 0x1p-130 : 0x1p-1030);
+    assert_true(is_subnormal(&s->x));
+}
+
+/* Steps with numbers near 0 take as long as steps with others. How much slower a processor is with subnormal numbers is
+ * its own affair, so the short form only says. */
+static void test_small_numbers(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        void (*prepare)(stepper *s);
+        double momentum, decay;
+    } cases[] = {{"converged", settle, 0, 0},
+                 {"momentum fades", fade_momentum, 0.9, 0},
+                 {"weights fade", fade_weights, 0, 0.5},
+                 {"x is subnormal", shrink_x, 0.9, 0}};
+    static const int64_t shapes[][3] = {{1, 4, 1}, {8, 32, 20}};
+    double worst = 0;
+    for (size_t i = 0; i < COUNT(cases) * COUNT(shapes) * 2; i++) {
+        const int64_t *shape = shapes[i / 2 % COUNT(shapes)];
+        pente_dtype dtype = PENTE_FLOAT32 + (pente_dtype)(i % 2);
+        size_t c = i / 2 / COUNT(shapes);
+        stepper s = stepper_new(dtype, shape[0], shape[1], shape[2], 0.05, cases[c].momentum, cases[c].decay);
+        make_lively_steps(&s, BLOCK);
+        double before = time_against(make_lively_block, &s, yardstick, NULL, 100).median;
+        cases[c].prepare(&s);
+        double median = INFINITY;
+        for (int k = 0; k < 5 && median >= 1.5; k++) {
+            median = fmin(median, time_against(make_block, &s, yardstick, NULL, 100).median / before);
+        }
+        print_message("%s, %s, %dx%d->%d: %.3f of the time of other steps\n", cases[c].name,
+                      dtype == PENTE_FLOAT32 ? "float32" : "float64", (int)shape[0], (int)shape[1], (int)shape[2], median);
+        worst = fmax(worst, median);
+        stepper_free(&s);
+    }
+    if (worst >= 1.5 && step_count >= 100000000) fail_msg("Small numbers make steps slow: %.3f of the time", worst);
+}
+
+/* ---- Objects that come and go ---- */
+
+static void free_twice(pente_layer *layer) {
+    OK(pente_layer_free(layer));
+    REFUSED(PENTE_INVALID_HANDLE, pente_layer_free(layer));
+}
+
+static void cycle_linear(int64_t i) {
+    free_twice(linear_new(i % 2 ? PENTE_FLOAT32 : PENTE_FLOAT64, 1 + i % 50, 1 + i % 7, (uint64_t)i));
+}
+
+static void cycle_activation(int64_t i) {
+    free_twice(activation_new(PENTE_FLOAT32, PENTE_RELU + (pente_activation)(i % 5)));
+}
+
+static void cycle_scaler(int64_t i) { free_twice(scaler_new(PENTE_FLOAT64, 1 + i % 20)); }
+
+/* A chain in a chain, whose layers' handles go before it or, the first one's, after it. */
+static void cycle_chain(int64_t i) {
+    pente_layer *chain = tall_chain_new(PENTE_FLOAT32, (uint64_t)i), *first = NULL;
+    OK(pente_chain_get_layer(chain, 0, &first));
+    free_twice(CHAIN(chain, activation_new(PENTE_FLOAT32, PENTE_TANH)));
+    free_twice(first);
+}
+
+static void cycle_custom(int64_t i) {
+    affine a = {0};
+    affine_new(&a, PENTE_FLOAT32, 1 + i % 5, 2, 1);
+    free_twice(a.layer);
+    assert_int_equal(a.releases, 1);
+}
+
+/* A pass, and another forward that no backward follows. The context outlives its layer's handle. */
+static void cycle_context(int64_t i) {
+    static float x[20 * TALL_INPUTS], y[20 * TALL_OUTPUTS];
+    pente_matrix in = pente_float32_matrix(x, 1 + i % 20, TALL_INPUTS);
+    pente_matrix out = pente_float32_matrix(y, 1 + i % 20, TALL_OUTPUTS);
+    pente_layer *chain = tall_chain_new(PENTE_FLOAT32, 1);
+    pente_context *context = NULL;
+    OK(pente_context_new(chain, &context));
+    OK(pente_layer_forward(chain, context, &in, &out));
+    OK(pente_layer_backward(chain, context, &out, NULL));
+    OK(pente_layer_forward(chain, context, &in, &out));
+    free_twice(chain);
+    OK(pente_context_free(context));
+    REFUSED(PENTE_INVALID_HANDLE, pente_context_free(context));
+}
+
+static void cycle_mse(int64_t i) {
+    pente_mse *mse = mse_new(PENTE_MEAN + (pente_reduction)(i % 5));
+    OK(pente_mse_free(mse));
+}
+
+/* Two groups, momentum buffers, a step. */
+static void cycle_sgd(int64_t i) {
+    pente_layer *one = linear_new(PENTE_FLOAT32, 4, 1 + i % 9, 1), *other = linear_new(PENTE_FLOAT32, 3, 2, 1);
+    pente_sgd *sgd = sgd_of(one, 0.1, 0.9);
+    OK(pente_sgd_add_group(sgd, &other, 1, NULL));
+    OK(pente_sgd_step(sgd));
+    free_twice(one);
+    free_twice(other);
+    OK(pente_sgd_free(sgd));
+    REFUSED(PENTE_INVALID_HANDLE, pente_sgd_free(sgd));
+}
+
+/* A step, a fit, and a step that fails. The trainer goes first, in the middle or last. */
+static void cycle_trainer(int64_t i) {
+    static float x[40] = {1, 2, 3, 4}, y[10] = {1}, nan[10] = {NAN};
+    pente_matrix in = pente_float32_matrix(x, 10, 4), out = pente_float32_matrix(y, 10, 1);
+    pente_matrix bad = pente_float32_matrix(nan, 10, 1);
+    training t = training_new(PENTE_FLOAT32, 4, 1, PENTE_MEAN, 0.01);
+    OK(pente_trainer_step(t.trainer, &in, &out, NULL, NULL));
+    OK(pente_trainer_fit(t.trainer, &in, &out, NULL, NULL));
+    REFUSED(PENTE_NOT_FINITE, pente_trainer_step(t.trainer, &in, &bad, NULL, NULL));
+    if (i % 3 == 0) OK(pente_trainer_free(t.trainer));
+    OK(pente_sgd_free(t.sgd));
+    if (i % 3 == 1) OK(pente_trainer_free(t.trainer));
+    OK(pente_mse_free(t.mse));
+    free_twice(t.model.layer);
+    if (i % 3 == 2) OK(pente_trainer_free(t.trainer));
+    REFUSED(PENTE_INVALID_HANDLE, pente_trainer_free(t.trainer));
+}
+
+static void cycle_gradcheck(int64_t i) {
+    static double x[6] = {1, 2, 3}, y[4] = {1};
+    pente_matrix in = pente_float64_matrix(x, 2, 3), out = pente_float64_matrix(y, 2, 2);
+    pente_layer *layer = linear_new(PENTE_FLOAT64, 3, 2, (uint64_t)i);
+    pente_mse *mse = mse_new(PENTE_MEAN);
+    pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
+    OK(pente_gradcheck(layer, mse, &in, &out, NULL, &report));
+    assert_true(report.passed);
+    OK(pente_mse_free(mse));
+    free_twice(layer);
+}
+
+static void test_objects(void **state) {
+    (void)state;
+    repeat("linear layers", cycle_count, cycle_linear);
+    repeat("activations", cycle_count, cycle_activation);
+    repeat("scalers", cycle_count, cycle_scaler);
+    repeat("chains", cycle_count, cycle_chain);
+    repeat("layers of one's own", cycle_count, cycle_custom);
+    repeat("contexts", cycle_count, cycle_context);
+    repeat("optimizers", cycle_count, cycle_sgd);
+    repeat("trainers", cycle_count, cycle_trainer);
+    repeat("gradchecks", cycle_count, cycle_gradcheck);
+    /* A place in the table of handles is used 8,388,608 times and then left. */
+    repeat("losses", 200 * cycle_count, cycle_mse);
+}
+
+/* ---- Files ---- */
+
+static char directory[] = "/tmp/pente-soak-XXXXXX", path[64];
+static pente_layer *saved;
+static pente_sgd *saved_sgd;
+
+static void cycle_files(int64_t i) {
+    pente_layer *loaded = NULL;
+    OK(pente_layer_save(saved, i % 2 ? saved_sgd : NULL, path));
+    OK(pente_layer_load(path, &loaded));
+    OK(pente_layer_load_parameters(saved, i % 2 ? saved_sgd : NULL, path));
+    free_twice(loaded);
+    REFUSED(PENTE_FILE_ERROR, pente_layer_load("/nowhere", &loaded));
+}
+
+static void test_files(void **state) {
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/file", directory);
+    saved = tall_chain_new(PENTE_FLOAT64, 1);
+    saved_sgd = sgd_of(saved, 0.1, 0.9);
+    OK(pente_sgd_step(saved_sgd));
+    repeat("files", cycle_count / 10, cycle_files);
+    OK(pente_sgd_free(saved_sgd));
+    OK(pente_layer_free(saved));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(directory), 0); /* and nothing else is left in it */
+}
+
+/* ---- Threads ---- */
+
+static stepper shared;
+
+static void cycle_threads(int64_t i) {
+    OK(pente_threads_set(1 + i % 4));
+    make_steps(&shared, 3);
+    OK(pente_threads_set(1));
+}
+
+static void step_on_threads(int64_t i) {
+    (void)i;
+    make_steps(&shared, 1);
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    shared = stepper_new(PENTE_FLOAT32, 600, 70, 33, 0.001, 0.9, 0);
+    repeat("threads that come and go", cycle_count / 10, cycle_threads);
+    OK(pente_threads_set(3));
+    repeat("steps on three threads", cycle_count / 2, step_on_threads);
+    OK(pente_threads_set(1));
+    stepper_free(&shared);
+}
+
+int main(int argc, char **argv) {
+    step_count = argc > 2 ? atoll(argv[1]) : 0;
+    cycle_count = argc > 2 ? atoll(argv[2]) : 0;
+    if (argc > 3) cmocka_set_test_filter(argv[3]);
+    if (step_count < 10 * BLOCK || step_count > (int64_t)10 * BLOCK * MOST_BLOCKS || cycle_count < 100) {
+        fprintf(stderr, "soak STEPS CYCLES: from %d to %lld steps, and 100 cycles or more\n", 10 * BLOCK,
+                (long long)10 * BLOCK * MOST_BLOCKS);
+        return 2;
+    }
+    for (int i = 0; i < MOST_BLOCKS; i++) times[i] = 1; /* so that it is there */
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* or the kernel makes pages larger meanwhile */
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_objects), cmocka_unit_test(test_files),
+                                       cmocka_unit_test(test_threads), cmocka_unit_test(test_small_numbers),
+                                       cmocka_unit_test(test_steps)};
+    return cmocka_run_group_tests_name("soak", tests, NULL, NULL);
+}
