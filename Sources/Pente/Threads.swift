@@ -160,10 +160,11 @@ enum Pool {
         return memory != nil
     }
 
-    /// A fork may come in between.
+    /// A fork may come between any two of these.
     private static func freeMemory() {
         let former = memory
-        (memory, memorySize) = (nil, 0)
+        memorySize = 0
+        memory = nil
         free(former)
     }
 
