@@ -20,6 +20,10 @@
  *           call that writes to a handle in use elsewhere (or reads one that is being written) returns PENTE_BUSY at
  *           once and does nothing. Each function says below what it writes. Freeing a handle that another thread is
  *           using is safe: the object goes when that call ends.
+ * Fork      A child of fork() may use all handles, and goes on with the call in whose callback it was made. What another
+ *           thread was using at that moment is in use for ever there: PENTE_BUSY, unless it was only read and is only
+ *           read; it can be freed, but never goes. No call waits for a thread that the child does not have: a fit goes
+ *           on after its callback as if none were there, so the child's own should have ended their calls by then.
  * Shapes    X is q x n (a row an example), W is n x p and stored transposed, b is p, Y and predictions are q x p.
  *           Nothing broadcasts. q, n and p are at least 1.
  */

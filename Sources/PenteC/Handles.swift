@@ -340,30 +340,24 @@ extension Slot {
     }
 
     /// Begins to write once all others have left; from now on none comes in. `isReader`: this call is one of the
-    /// readers, by `downgrade`. Waits for single calls at most, since a reader never waits itself.
-    func beginWaiting(isReader: Bool) {
+    /// readers, by `downgrade`. Waits for single calls at most, since a reader never waits itself; and in a child of the
+    /// process that is named not at all: the threads of those calls are not there. Who was reading is no matter then. Who
+    /// was writing is, so the result is false, and the slot stays in use when this access has ended.
+    func beginWaiting(isReader: Bool, process: Int32) -> Bool {
         let own = isReader ? SlotState.reader : 0
-        update { state in
-            state.isWritten ? nil : state.bits | SlotState.waiter
-        }
-        update { state in
-            state.bits & (SlotState.writer | SlotState.readers) == own
-                ? state.bits &- own &- SlotState.waiter &+ SlotState.writer : nil
-        }
-    }
-
-    /// Changes the word as soon as `change` gives another.
-    private func update(_ change: (SlotState) -> UInt64?) {
+        memory.pointee.state.bitwiseOr(SlotState.waiter, ordering: .acquiringAndReleasing)
         while true {
-            let state = SlotState(bits: memory.pointee.state.load(ordering: .acquiring))
-            if let next = change(state),
-                memory.pointee.state.compareExchange(
-                    expected: state.bits, desired: next, ordering: .acquiringAndReleasing
-                ).exchanged
-            {
-                return
+            let state = memory.pointee.state.load(ordering: .acquiring)
+            if state & (SlotState.writer | SlotState.readers) != own && getpid() == process {
+                sched_yield()
+            } else if state & SlotState.writer != 0 {
+                return false
+            } else if memory.pointee.state.compareExchange(
+                expected: state, desired: state &- own &- SlotState.waiter &+ SlotState.writer,
+                ordering: .acquiringAndReleasing
+            ).exchanged {
+                return true
             }
-            sched_yield()
         }
     }
 }

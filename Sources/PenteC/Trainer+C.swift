@@ -2,6 +2,7 @@
 // swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
 
 import CPente
+import PenteSystem
 
 /// A trainer of either dtype. The layer and the optimizer are held.
 class TrainerResource: Resource {
@@ -174,32 +175,34 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
             ? nil
             : try ExampleMatrices(x: options.validation_x, y: options.validation_y, sampleWeight: nil)
                 .examples(for: trainer, "validation_x", "validation_y")
+        let process = getpid()
         func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
             if options.training_losses != nil || options.validation_losses != nil {
                 try losses.append(epoch.trainingLoss, epoch.validationLoss)
             }
-            return report(epoch, options)
+            return try report(epoch, options, process)
         }
         return try trainer.fit(
             examples, validation: validation, options: FitOptions(options), onEpoch: onEpoch,
             shouldStop: { options.should_stop.map { $0(options.user_data) != 0 } ?? false })
     }
 
-    /// Calls the user, who may read the layers and use the optimizer meanwhile.
-    private func report(_ epoch: Epoch, _ options: pente_fit_options) -> Bool {
+    /// Calls the user, who may read the layers and use the optimizer meanwhile. `process`: in which the run began.
+    private func report(_ epoch: Epoch, _ options: pente_fit_options, _ process: Int32) throws(PenteError) -> Bool {
         guard let callback = options.on_epoch else { return false }
         for i in 0..<locks.count { locks[i].downgrade() }
         sgd.isFitting = true
         sgd.slot.end(.write)
-        defer {
-            sgd.slot.beginWaiting(isReader: false)
-            sgd.isFitting = false
-            for i in 0..<locks.count { locks[i].beginWaiting(isReader: true) }
-        }
         var epoch = pente_epoch(
             struct_size: MemoryLayout<pente_epoch>.size, epoch: Int64(epoch.epoch), epochs: Int64(epoch.epochs),
             training_loss: epoch.trainingLoss, validation_loss: epoch.validationLoss)
-        return callback(&epoch, options.user_data) != 0
+        let stops = callback(&epoch, options.user_data) != 0
+        let isWhole = sgd.slot.beginWaiting(isReader: false, process: process)
+        sgd.isFitting = false
+        // Nobody writes them meanwhile.
+        for i in 0..<locks.count { _ = locks[i].beginWaiting(isReader: true, process: process) }
+        if !isWhole { throw HandleTable.busy("sgd") }
+        return stops
     }
 }
 

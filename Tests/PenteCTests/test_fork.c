@@ -1,5 +1,5 @@
 /* fork: a child goes on where its parent stood, and comes to the same bits, threads or no threads. */
-#define _POSIX_C_SOURCE 200809L /* fork */
+#define _DEFAULT_SOURCE /* fork, usleep */
 #include "support.h"
 
 #include <pthread.h>
@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <valgrind/valgrind.h>
 
 enum { N = 40, P = 12, ROWS = 3000 };
 
@@ -145,10 +146,146 @@ static void test_fork_during_calls(void **state) {
     matrix_free(&y);
 }
 
+/* ---- A fork within a fit's callback, while other threads are in calls that the child will never see end ---- */
+
+/* Runs a callback of the reader's until it is told to return; or sets options, again and again. */
+typedef struct other_thread {
+    pthread_t thread;
+    pente_layer *chain;
+    pente_sgd *sgd;
+    pente_matrix x, y;
+    atomic_bool is_within, is_over;
+} other_thread;
+
+static pente_status wait_within(const pente_matrix *parameters, const pente_matrix *in, const pente_matrix *out,
+                                void *user_data) {
+    other_thread *other = user_data;
+    (void)parameters;
+    memcpy(out->data, in->data, (size_t)(in->rows * in->columns) * sizeof(float));
+    atomic_store(&other->is_within, true);
+    while (!atomic_load(&other->is_over)) usleep(100);
+    return PENTE_OK;
+}
+
+static pente_status refuse(const pente_matrix *parameters, const pente_matrix *in, const pente_matrix *out,
+                           const pente_matrix *grad_output, const pente_matrix *grad_input,
+                           const pente_matrix *gradients, void *user_data) {
+    (void)parameters, (void)in, (void)out, (void)grad_output, (void)grad_input, (void)gradients, (void)user_data;
+    return PENTE_USER;
+}
+
+static void *read_for_long(void *argument) {
+    other_thread *other = argument;
+    pente_status status = pente_layer_forward(other->chain, NULL, &other->x, &other->y);
+    return (void *)(intptr_t)status;
+}
+
+static void *set_options(void *argument) {
+    other_thread *other = argument;
+    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+    options.momentum = 0.5;
+    atomic_store(&other->is_within, true);
+    while (!atomic_load(&other->is_over)) {
+        pente_status status = pente_sgd_set_options(other->sgd, 0, &options);
+        if (status != PENTE_OK && status != PENTE_BUSY) return (void *)(intptr_t)status;
+    }
+    return NULL;
+}
+
+typedef struct forking_fit {
+    other_thread other;
+    void *(*body)(void *);
+    pid_t child;
+} forking_fit;
+
+static int32_t fork_in_first_epoch(const pente_epoch *epoch, void *user_data) {
+    forking_fit *f = user_data;
+    if (epoch->epoch > 1) return 0;
+    if (pthread_create(&f->other.thread, NULL, f->body, &f->other)) return 1;
+    while (!atomic_load(&f->other.is_within)) usleep(100);
+    f->child = fork();
+    if (f->child == 0) {
+        alarm(60);
+        return 0;
+    }
+    atomic_store(&f->other.is_over, true);
+    return 0;
+}
+
+enum { FORKING_EPOCHS = 3 };
+
+static pente_status fit(training *t, forking_fit *f) {
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    options.epochs = FORKING_EPOCHS;
+    options.on_epoch = f ? fork_in_first_epoch : NULL;
+    options.user_data = f;
+    return pente_trainer_fit(t->trainer, &x, &y, &options, NULL);
+}
+
+/* In the child, whose fit ended so: the bits of one that nobody disturbed or, of one that is refused, those from before. */
+static bool is_right(training *t, pente_status status, pente_status allowed) {
+    training same = training_new(PENTE_FLOAT32, N, P, PENTE_MEAN, 0.001);
+    if (status == PENTE_OK) OK(fit(&same, NULL));
+    bool well = (status == PENTE_OK || status == allowed) && same_bits("weight", &t->model.weight, &same.model.weight);
+    training_free(&same);
+    /* What the other thread was reading is read for ever. All the rest is as ever, or never waits. */
+    pente_status step = pente_trainer_step(t->trainer, &x, &y, NULL, NULL);
+    well = well && (step == PENTE_OK || step == PENTE_BUSY) && !pente_layer_forward(t->model.layer, NULL, &x, &y);
+    return well && !pente_trainer_free(t->trainer) && !pente_sgd_free(t->sgd) && !pente_mse_free(t->mse) &&
+           !pente_layer_free(t->model.layer);
+}
+
+static void fit_and_fork(void *(*body)(void *), pente_status allowed) {
+    void *result = NULL;
+    int status = 0;
+    training t = training_new(PENTE_FLOAT32, N, P, PENTE_MEAN, 0.001);
+    forking_fit f = {.body = body, .child = -1};
+    pente_custom_options options = PENTE_CUSTOM_OPTIONS_INIT;
+    pente_layer *layers[2] = {t.model.layer, NULL};
+    x = matrix_random(PENTE_FLOAT32, 30, N, N);
+    y = matrix_random(PENTE_FLOAT32, 30, P, P);
+    options.forward = wait_within;
+    options.backward = refuse;
+    options.user_data = &f.other;
+    OK(pente_custom_new(&options, &layers[1]));
+    OK(pente_chain_new(layers, 2, &f.other.chain));
+    f.other.sgd = t.sgd;
+    f.other.x = x;
+    f.other.y = matrix_random(PENTE_FLOAT32, 30, P, P);
+    pente_status ended = fit(&t, &f);
+    if (f.child == 0) {
+        if (is_right(&t, ended, allowed)) execlp("true", "true", (char *)NULL);
+        _exit(1);
+    }
+    assert_int_equal(ended, PENTE_OK);
+    assert_int_equal(waitpid(f.child, &status, 0), f.child);
+    assert_int_equal(status, 0);
+    pthread_join(f.other.thread, &result);
+    assert_null(result);
+    OK(pente_layer_free(f.other.chain));
+    OK(pente_layer_free(layers[1]));
+    training_free(&t);
+    matrix_free(&f.other.y);
+    matrix_free(&x);
+    matrix_free(&y);
+}
+
+static void test_fork_in_a_fit_beside_a_reader(void **state) {
+    (void)state;
+    fit_and_fork(read_for_long, PENTE_OK);
+}
+
+static void test_fork_in_a_fit_beside_a_writer(void **state) {
+    (void)state;
+    for (int i = 0; i < (RUNNING_ON_VALGRIND ? 2 : 50); i++) fit_and_fork(set_options, PENTE_BUSY);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_child_trains_to_the_same_bits),
         cmocka_unit_test(test_fork_during_calls),
+        cmocka_unit_test(test_fork_in_a_fit_beside_a_reader),
+        cmocka_unit_test(test_fork_in_a_fit_beside_a_writer),
     };
     return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
 }
