@@ -75,6 +75,17 @@ typedef struct function {
     argument arguments[8]; /* up to one without a name */
 } function;
 
+extern const function functions[];
+extern const size_t function_count;
+
+/* Has the table, or the list of those that cannot fail, a function of this name? */
+bool is_covered(const char *name);
+/* For cmocka; *state is the path of exports.txt. */
+void test_all_exports_are_covered(void **state);
+
+/* Frees what a call made, of whatever kind it is. */
+void free_made(void *made);
+
 /* What calls may read and write. There are no pointers in it, so twins can be compared byte for byte. */
 typedef struct numbers {
     float x[Q * N + 64], y[Q * P + 64], grad_output[Q * P + 64], grad_input[Q * N + 64];
