@@ -264,6 +264,27 @@ def test_standard_output_that_ends(data, path, device, status, message):
     assert done.stderr == (f"pente predict: error: standard output: {message}" if message else "")
 
 
+def run_with_closed(files, *arguments):
+    command = [sys.executable, "-P", "-m", "pente", *map(str, arguments)]
+    close = lambda: [os.close(file) for file in files]
+    return subprocess.run(command, capture_output=True, text=True, preexec_fn=close, timeout=60)
+
+
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
+def test_standard_files_may_be_closed(data, path, tmp_path, closed):
+    """As by >&-: nothing of the model or the predictions mixes with what would have been printed."""
+    arguments = ["train", data, "--target=y", "--epochs=2", "--out"]
+    assert run(*arguments, tmp_path / "expected") == 0
+    assert run_with_closed(closed, *arguments, tmp_path / "new").returncode == 0
+    assert (tmp_path / "new").read_bytes() == (tmp_path / "expected").read_bytes()
+    expected = run_with_closed([], "predict", data, "--model", path, "--target=y")
+    done = run_with_closed(closed, "predict", data, "--model", path, "--target=y")
+    if 1 in closed:
+        assert (done.returncode, done.stdout) == (1, "") and ("no standard output" in done.stderr) == (2 not in closed)
+    else:
+        assert (done.returncode, done.stdout) == (0, expected.stdout)
+
+
 def test_any_terminal_will_do(data, tmp_path):
     """One that has no R² either."""
     command = [sys.executable, "-P", "-m", "pente", "train", data, "--target=y", "--out", tmp_path / "new"]

@@ -12,8 +12,21 @@ from .arguments import parse
 from .errors import CommandError, because
 
 
+def hold_standard_files() -> None:
+    """Whoever starts the command may have closed them. Their numbers are taken then, or a file would get what is printed.
+
+    Without sys.stderr, print(..., file=sys.stderr) goes to standard output; sys.stdout stays None, which print knows."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 for what is wrong with the data, 2 with the arguments, 130."""
+    hold_standard_files()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has all letters
     options = parse(argv)
@@ -24,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             from .predict import predict as command
         command(options)
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
         return 0
     except CommandError as error:
         message, status = f"error: {error}", 1

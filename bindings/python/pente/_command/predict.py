@@ -19,6 +19,8 @@ FORMATS = {"float32": "%.9g", "float64": "%.17g"}  # which read back to the same
 def predict(options: Namespace) -> None:
     if options.out:
         require_writable(options.out, [options.data, options.model])
+    elif not sys.stdout:
+        raise CommandError("there is no standard output; name a file with --out")
     layer, trained = load_model(options.model)
     inputs, outputs = layer.in_features or 0, layer.out_features or 0
     targets = options.target or []
