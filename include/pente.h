@@ -24,6 +24,9 @@
  *           thread was using at that moment is in use for ever there: PENTE_BUSY, unless it was only read and is only
  *           read; it can be freed, but never goes. No call waits for a thread that the child does not have: a fit goes
  *           on after its callback as if none were there, so the child's own should have ended their calls by then.
+ * Numbers   The same input gives the same bits. The thread's floating-point modes (rounding, flushing to zero, traps) do
+ *           not change them: each call sets those that a thread starts with, and on return the caller's again; callbacks
+ *           run within. Status flags may be raised, and none is cleared.
  * Shapes    X is q x n (a row an example), W is n x p and stored transposed, b is p, Y and predictions are q x p.
  *           Nothing broadcasts. q, n and p are at least 1.
  */

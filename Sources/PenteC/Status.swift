@@ -34,7 +34,7 @@ public func pente_status_name(_ status: pente_status) -> UnsafePointer<CChar>! {
 public func pente_last_error() -> UnsafePointer<CChar>! { UnsafePointer(pente_message()) }
 
 /// Runs the body of a C function: a thrown error becomes the thread's message and the status. What allocates is refused
-/// before it begins if there is no memory.
+/// before it begins if there is no memory. The host's floating-point modes do not change the numbers.
 @inline(never)
 func status(_ function: StaticString, allocates: Bool = true, _ body: () throws(PenteError) -> Void) -> pente_status {
     statusOfStep(function, allocates: allocates, body)
@@ -45,13 +45,16 @@ func status(_ function: StaticString, allocates: Bool = true, _ body: () throws(
 func statusOfStep(
     _ function: StaticString, allocates: Bool = true, _ body: () throws(PenteError) -> Void
 ) -> pente_status {
+    let modes = pente_begin_arithmetic()
+    var status: pente_status = 0
     do throws(PenteError) {
         if allocates { try Reserve.requireUntouched() }
         try body()
-        return 0
     } catch {
-        return failed(function, error)
+        status = failed(function, error)
     }
+    pente_end_arithmetic(modes)
+    return status
 }
 
 @inline(never)

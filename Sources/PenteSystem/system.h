@@ -74,6 +74,36 @@ static inline __attribute__((always_inline)) void pente_prefetch(const void *add
     __builtin_prefetch((const char *)address + bytes - 1, 0, 2);
 }
 
+/* Between these two the processor's floating-point modes are those that a thread starts with: it rounds to nearest, has
+ * subnormal numbers and traps nothing. A host's own modes, which the first returns (0: they are these), are set again by
+ * the second. No compiler moves across them what memory holds. */
+#if defined(__x86_64__)
+static inline __attribute__((always_inline)) uint64_t pente_begin_arithmetic(void) {
+    static const uint32_t standard = 0x1f80;
+    uint32_t modes;
+    __asm__ volatile("stmxcsr %0" : "=m"(modes));
+    if (__builtin_expect((modes & 0xffc0) == standard, 1)) return 0;
+    __asm__ volatile("ldmxcsr %0" ::"m"(standard) : "memory");
+    return modes;
+}
+
+static inline __attribute__((always_inline)) void pente_end_arithmetic(uint64_t modes) {
+    uint32_t word = (uint32_t)modes;
+    if (__builtin_expect(word != 0, 0)) __asm__ volatile("ldmxcsr %0" ::"m"(word) : "memory");
+}
+#elif defined(__aarch64__)
+static inline __attribute__((always_inline)) uint64_t pente_begin_arithmetic(void) {
+    uint64_t modes;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(modes));
+    if (__builtin_expect(modes != 0, 0)) __asm__ volatile("msr fpcr, xzr" ::: "memory");
+    return modes;
+}
+
+static inline __attribute__((always_inline)) void pente_end_arithmetic(uint64_t modes) {
+    if (__builtin_expect(modes != 0, 0)) __asm__ volatile("msr fpcr, %0" ::"r"(modes) : "memory");
+}
+#endif
+
 static inline double pente_monotonic_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -85,27 +115,49 @@ static inline double pente_square_root(double value) {
     return __builtin_elementwise_sqrt(value);
 }
 
-/* Numbers as C writes them, whatever the host's locale says of commas. glibc has that locale at hand: no allocation. */
-static inline locale_t pente_c_locale(void) {
-    return newlocale(LC_ALL_MASK, "C", (locale_t)0);
+/* libc rounds a number that it reads or writes by a mode of its own on x86-64, that of the x87. */
+static inline uint16_t pente_set_rounding(uint16_t modes) {
+    uint16_t former = 0;
+#if defined(__x86_64__)
+    __asm__ volatile("fnstcw %0\n\tfldcw %1" : "=m"(former) : "m"(modes) : "memory");
+#endif
+    (void)modes;
+    return former;
+}
+
+/* Numbers as C writes them, whatever the host's locale says of commas, and rounded to nearest. glibc has that locale at
+ * hand: no allocation. */
+typedef struct pente_host_numbers {
+    locale_t own, locale;
+    uint16_t modes;
+} pente_host_numbers;
+
+static inline pente_host_numbers pente_begin_numbers(void) {
+    locale_t own = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    pente_host_numbers host = {own, uselocale(own), pente_set_rounding(0x37f)};
+    return host;
+}
+
+static inline void pente_end_numbers(pente_host_numbers host) {
+    pente_set_rounding(host.modes);
+    uselocale(host.locale);
+    freelocale(host.own);
 }
 
 static inline double pente_parse_double(const char *text) {
-    locale_t locale = pente_c_locale(), former = uselocale(locale);
+    pente_host_numbers host = pente_begin_numbers();
     double value = strtod(text, NULL);
-    uselocale(former);
-    freelocale(locale);
+    pente_end_numbers(host);
     return value;
 }
 
 /* The shortest of 6, 9 or 17 significant digits that reads back as the same number. */
 static inline int pente_format_double(double value, char *text, size_t capacity) {
-    locale_t locale = pente_c_locale(), former = uselocale(locale);
+    pente_host_numbers host = pente_begin_numbers();
     int length = snprintf(text, capacity, "%.6g", value);
     if (strtod(text, NULL) != value) length = snprintf(text, capacity, "%.9g", value);
     if (strtod(text, NULL) != value) length = snprintf(text, capacity, "%.17g", value);
-    uselocale(former);
-    freelocale(locale);
+    pente_end_numbers(host);
     return length;
 }
 
