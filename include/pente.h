@@ -20,6 +20,8 @@
  *           call that writes to a handle in use elsewhere (or reads one that is being written) returns PENTE_BUSY at
  *           once and does nothing. Each function says below what it writes. Freeing a handle that another thread is
  *           using is safe: the object goes when that call ends.
+ *           No function may be called in a signal handler, nor be left by longjmp, nor its thread be cancelled in it
+ *           (pthread_cancel). Signals may interrupt it: what they interrupt goes on.
  * Fork      A child of fork() may use all handles, and goes on with the call in whose callback it was made. What another
  *           thread was using at that moment is in use for ever there: PENTE_BUSY, unless it was only read and is only
  *           read; it can be freed, but never goes. No call waits for a thread that the child does not have: a fit goes

@@ -80,7 +80,7 @@ struct FileWriter: ~Copyable {
     }
 
     mutating func commit() throws(PenteError) {
-        if fsync(temporary.descriptor) != 0 || !temporary.move(to: target.base) { throw .file(path) }
+        if pente_sync(temporary.descriptor) != 0 || !temporary.move(to: target.base) { throw .file(path) }
         syncDirectory()
     }
 
@@ -94,7 +94,7 @@ struct FileWriter: ~Copyable {
         }
         let descriptor = pente_open_directory(target.base)
         if descriptor < 0 { return }
-        _ = fsync(descriptor)
+        _ = pente_sync(descriptor)
         close(descriptor)
     }
 }
@@ -132,9 +132,10 @@ private struct TemporaryFile: ~Copyable {
 
     /// false, with errno, if it cannot be closed or moved.
     mutating func move(to target: UnsafePointer<CChar>) -> Bool {
-        let closed = close(descriptor)
+        // Its bytes are on the disk, and an interrupted close is one, too.
+        let closed = close(descriptor) == 0 || pente_errno() == EINTR
         descriptor = -1
-        isMoved = closed == 0 && rename(name.base, target) == 0
+        isMoved = closed && rename(name.base, target) == 0
         return isMoved
     }
 

@@ -161,17 +161,31 @@ static inline int pente_format_double(double value, char *text, size_t capacity)
     return length;
 }
 
-/* open and errno, which Swift does not see in libc's header. */
+/* open and errno, which Swift does not see in libc's header. Signals interrupt what waits for a disk far away. */
+static inline __attribute__((noinline)) int pente_open(const char *path, int flags) {
+    int file;
+    do file = open(path, flags | O_CLOEXEC, 0666);
+    while (file < 0 && errno == EINTR);
+    return file;
+}
+
 static inline int pente_open_to_read(const char *path) {
-    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    return pente_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 }
 
 static inline int pente_open_new(const char *path) {
-    return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    return pente_open(path, O_WRONLY | O_CREAT | O_EXCL);
 }
 
 static inline int pente_open_directory(const char *path) {
-    return open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    return pente_open(path, O_RDONLY | O_DIRECTORY);
+}
+
+static inline __attribute__((noinline)) int pente_sync(int file) {
+    int result;
+    do result = fsync(file);
+    while (result != 0 && errno == EINTR);
+    return result;
 }
 
 static inline int pente_errno(void) {
