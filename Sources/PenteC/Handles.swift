@@ -118,6 +118,12 @@ struct Slot {
     @inline(__always)
     fileprivate var resource: Unmanaged<Resource> { memory.pointee.resource }
 
+    /// Below a quarter of all, and not the one of another copy of the library in the process, whose tokens mean nothing
+    /// here.
+    fileprivate var firstGeneration: UInt64 {
+        UInt64(UInt(bitPattern: memory)) &* 0x9e37_79b9_7f4a_7c15 >> 42 & ~1
+    }
+
     /// Begins an access if nobody is in the way; for a token, only if it is this slot's.
     @inline(__always)
     fileprivate func tryBegin(_ access: Access, _ token: Token?) -> Begin {
@@ -293,6 +299,7 @@ enum HandleTable {
             if count.compareExchange(expected: index, desired: index + 1, ordering: .acquiringAndReleasing).exchanged {
                 let slot = slot(index)!
                 slot.memory.pointee.index = index
+                slot.memory.pointee.state.store(slot.firstGeneration << 40, ordering: .relaxed)
                 return slot
             }
         }
