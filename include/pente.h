@@ -16,6 +16,7 @@
  *           borrows x from forward to backward. Results go into memory that you give. No output matrix may overlap
  *           an input or another output, and nothing that a call is given may overlap the parameters and gradients
  *           that it writes; such a call is PENTE_INVALID_ARGUMENT.
+ *           A call takes up to 24 KB of stack, and more for chains that nest: see there.
  * Threads   Different handles are free to run side by side. Calls that only read a handle may share it, 1023 at once; a
  *           call that writes to a handle in use elsewhere (or reads one that is being written) returns PENTE_BUSY at
  *           once and does nothing. Each function says below what it writes. Freeing a handle that another thread is

@@ -35,6 +35,7 @@ if test "${1-}" = test; then
     need dpkg-dev command -v dpkg-buildpackage
     need groff-base command -v groff
     need lintian command -v lintian
+    need locales test -e /usr/share/i18n/locales/de_DE
     need mandoc command -v mandoc
     need pkg-config command -v pkg-config
 fi

@@ -18,6 +18,37 @@ ATTACKS :=
 
 # ---- A hostile host -------------------------------------------------------------------------------------------------
 
+ATTACKS += host
+HOST    := $(addprefix build/tests/host_,modes signals stack surroundings copies)
+# Not on a disk, whose time it would be, where there is memory to write files to; and a locale with comma decimals.
+HOSTED  := LOCPATH=build/locale $(if $(wildcard /dev/shm),TMPDIR=/dev/shm)
+
+build/tests/host_%: Tests/reliability/host_%.c $(wildcard Tests/reliability/workout.*) $(C_NEEDS) $(LIBRARY) \
+    | build/setup-test.stamp
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(EXAMPLE) -ITests/PenteCTests $< Tests/reliability/workout.c $(C_COMMON) \
+	    $(C_CASES) -o $@ $(LINK) -lcmocka -lpthread -lm -ldl
+
+# The archive in a program that loads the .so, too, and shows it its own functions.
+build/tests/host_static: Tests/reliability/host_copies.c $(C_NEEDS) $(ARCHIVE) $(LIBRARY) | build/setup-test.stamp
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(EXAMPLE) -ITests/PenteCTests $< $(C_COMMON) $(ARCHIVE) -rdynamic -o $@ \
+	    -lcmocka -lpthread -lm -ldl
+
+build/locale/de_DE.UTF-8: | build/setup-test.stamp
+	@mkdir -p $(@D)
+	localedef -i de_DE -f UTF-8 $@
+
+test-host: $(HOST) build/tests/host_static build/locale/de_DE.UTF-8 build/venv/pente.stamp
+	for test in $(HOST) build/tests/host_static; do $(HOSTED) $$test || exit 1; done
+	$(HOSTED) $(PYTHON) -P Tests/reliability/host.py
+
+# Signals for minutes, and the library opened and closed ten thousand times; and how deep each call's stack is.
+check-host: test-host
+	$(HOSTED) build/tests/host_signals 100
+	for test in copies static; do $(HOSTED) build/tests/host_$$test build/lib/libpente.so.0 10000 || exit 1; done
+	$(HOSTED) build/tests/host_stack figures
+
 # ---- Soak -----------------------------------------------------------------------------------------------------------
 
 ATTACKS += soak
