@@ -10,8 +10,9 @@
  *           changed, nothing is left to free, and pente_last_error() says which argument was wrong, what it was and
  *           what was expected. Nothing here aborts, prints, or installs a signal handler.
  * Handles   A handle (pente_layer *, ...) is a token, never to be dereferenced. NULL, freed, made up, of another kind, or
- *           of another copy of the library in the process: each is answered with PENTE_INVALID_HANDLE. An object that holds another (a trainer its layer)
- *           keeps it alive: you may free your handle as soon as you no longer use it yourself.
+ *           of another copy of the library in the process: each is answered with PENTE_INVALID_HANDLE. An object that
+ *           holds another (a trainer its layer) keeps it alive: you may free your handle as soon as you no longer use it
+ *           yourself.
  * Memory    The library never keeps, frees or reallocates your memory, with one exception that says so: a context
  *           borrows x from forward to backward. Results go into memory that you give. No output matrix may overlap
  *           an input or another output, and nothing that a call is given may overlap the parameters and gradients
