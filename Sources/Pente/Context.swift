@@ -86,6 +86,7 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
 
     /// Adds `count` of them, from the one numbered `offset` on, to `gradients`.
     package func add(from offset: Int, _ count: Int, to gradients: UnsafeMutablePointer<Element>) {
+        assert(offset >= 0 && count <= partial.count - offset, "gradients outside of the batch's")
         let direction: Accumulation<Element>.Direction =
             isWide ? .narrow(wide.base + offset, to: gradients) : .add(partial.base + offset, to: gradients)
         Element._perform(Accumulation(direction, count: count))

@@ -122,7 +122,9 @@ enum Pool {
     /// its share, and calls `end`.
     @inline(never)
     static func begin(_ work: ParallelWork) {
+        assert(isTaken.load(ordering: .relaxed) && (1...workerCount).contains(helperCount), "a pool nobody has taken")
         lock()
+        assert(placesLeft == 0 && atWorkCount.load(ordering: .relaxed) == 0, "work begins beside other work")
         self.work = .passUnretained(work)
         placesLeft = helperCount
         joinedCount = 0
@@ -147,7 +149,10 @@ enum Pool {
     }
 
     /// A thread's part of the memory, aligned to two cache lines.
-    static func memory(_ thread: Int) -> UnsafeMutableRawPointer { memory! + thread * memoryPerThread }
+    static func memory(_ thread: Int) -> UnsafeMutableRawPointer {
+        assert((0...helperCount).contains(thread), "a thread without memory")
+        return memory! + thread * memoryPerThread
+    }
 
     private static func reserve(_ bytes: Int) -> Bool {
         memoryPerThread = (bytes | 127) + 1

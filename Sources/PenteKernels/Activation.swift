@@ -27,6 +27,7 @@ public struct ActivationPass<T: KernelScalar>: BitwiseCopyable {
         _ function: Function, negativeSlope: T, input: MatrixView<T>, gradOutput: MatrixView<T>?,
         output: MutableMatrixView<T>
     ) {
+        assert(input.rows == output.rows && input.columns == output.columns, "shapes of an activation")
         self.function = function
         self.negativeSlope = negativeSlope
         self.input = input
@@ -168,6 +169,7 @@ public struct Standardization<T: KernelScalar>: BitwiseCopyable {
     public init(
         input: MatrixView<T>, mean: UnsafePointer<T>?, scale: UnsafePointer<T>, output: MutableMatrixView<T>
     ) {
+        assert(input.rows == output.rows && input.columns == output.columns, "shapes of a scaler")
         self.input = input
         self.mean = mean
         self.scale = scale

@@ -10,6 +10,7 @@ public struct Forward<T: KernelScalar>: BitwiseCopyable {
     /// The weight is outputs × inputs, and there is a bias for each output.
     @inlinable @inline(__always)
     public init(x: MatrixView<T>, weight: MatrixView<T>, bias: UnsafePointer<T>?, y: MutableMatrixView<T>) {
+        assert(x.columns == weight.columns && y.columns == weight.rows && y.rows <= x.rows, "shapes of a product")
         self.x = x
         self.weight = weight
         self.bias = bias
@@ -88,10 +89,10 @@ struct Ahead<T: KernelScalar>: BitwiseCopyable {
         step = 0
     }
 
-    /// From the first of the rows on.
+    /// From a row on, which may be beyond the last: nothing of it is read.
     @_alwaysEmitIntoClient @_transparent
-    init(_ rows: MatrixView<T>) {
-        line = rows.base
+    init(_ rows: MatrixView<T>, from first: Int) {
+        line = rows.base + first &* rows.rowStride
         step = T.lanes &* max(1, rows.rowStride / rows.columns)
     }
 

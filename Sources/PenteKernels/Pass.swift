@@ -47,7 +47,7 @@ public struct Pass<T: KernelScalar>: BitwiseCopyable {
             var part = self
             if rows > rowsPerRun { part = self.part(first, count) }
             var ahead = Ahead<T>()
-            if streams { ahead = Ahead(part.forward!.x.rows(count, 1)) }
+            if streams { ahead = Ahead(part.forward!.x, from: count) }
             if let forward = part.forward { forward.run(dot, pair, column, row, ahead: &ahead) }
             if let error = part.error {
                 var error = error.pointee

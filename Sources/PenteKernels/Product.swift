@@ -73,6 +73,7 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
         output y: MutableMatrixView<T>, x: MatrixView<T>, weight: MatrixView<T>, bias: UnsafePointer<T>?,
         scratch: UnsafeMutablePointer<T>
     ) {
+        assert(x.columns == weight.columns && y.columns == weight.rows && y.rows <= x.rows, "shapes of a product")
         (a, aRow, aStep) = (x.base, x.rowStride, 1)
         (b, bStep, bColumn) = (weight.base, 1, weight.rowStride)
         (depth, self.y, self.bias, self.scratch) = (x.columns, y, bias, scratch)
@@ -84,6 +85,8 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
         gradInput y: MutableMatrixView<T>, gradOutput: MatrixView<T>, weight: MatrixView<T>,
         scratch: UnsafeMutablePointer<T>?
     ) {
+        assert(gradOutput.columns == weight.rows && y.columns == weight.columns, "shapes of a product")
+        assert(y.rows <= gradOutput.rows, "shapes of a product")
         (a, aRow, aStep) = (gradOutput.base, gradOutput.rowStride, 1)
         (b, bStep, bColumn) = (weight.base, weight.rowStride, 1)
         (depth, self.y, self.scratch) = (weight.rows, y, scratch)
@@ -95,6 +98,8 @@ public struct Product<T: KernelScalar>: BitwiseCopyable {
         gradWeight y: MutableMatrixView<T>, wide: UnsafeMutablePointer<Double>?, gradOutput: MatrixView<T>,
         x: MatrixView<T>, scratch: UnsafeMutablePointer<T>?
     ) {
+        assert(y.rows == gradOutput.columns && y.columns == x.columns, "shapes of a product")
+        assert(gradOutput.rows <= x.rows, "shapes of a product")
         (a, aRow, aStep) = (gradOutput.base, 1, gradOutput.rowStride)
         (b, bStep, bColumn) = (x.base, x.rowStride, 1)
         (depth, self.y, self.wide, self.scratch) = (x.rows, y, wide, scratch)

@@ -30,6 +30,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
     /// Nothing is wanted of it yet.
     @inlinable @inline(__always)
     public init(prediction: MatrixView<T>, target: MatrixView<T>, sampleWeight: MatrixView<T>?) {
+        assert(prediction.columns == target.columns && prediction.rows <= target.rows, "shapes of a loss")
         self.prediction = prediction
         self.target = target
         self.sampleWeight = sampleWeight
