@@ -227,12 +227,6 @@ struct JSONString: BitwiseCopyable {
 
     var bytes: Bytes { Bytes(raw) }
 
-    static func == (string: JSONString, text: StaticString) -> Bool {
-        var bytes = string.bytes
-        for i in 0..<text.utf8CodeUnitCount where bytes.next() != text.utf8Start[i] { return false }
-        return bytes.next() == nil
-    }
-
     @inline(never)
     static func == (string: JSONString, text: String) -> Bool {
         var bytes = string.bytes

@@ -19,8 +19,6 @@ struct Locks: ~Copyable {
 
     deinit { slots.deallocate() }
 
-    var isEmpty: Bool { count == 0 }
-
     subscript(_ i: Int) -> Slot { slots[i] }
 
     mutating func add(_ slot: Slot) {
