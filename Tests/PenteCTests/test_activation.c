@@ -3,6 +3,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -282,11 +283,25 @@ static void test_shapes(void **state) {
     matrix_free(&wide);
 }
 
+static void test_names(void **state) {
+    (void)state;
+    const char *names[] = {"ReLU()", "LeakyReLU()", "Tanh()", "Sigmoid()", "Softplus()"};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        char words[100];
+        pente_layer *layer = activation_new(PENTE_FLOAT64, PENTE_RELU + (pente_activation)i), *none = NULL;
+        REFUSED(PENTE_INVALID_ARGUMENT, pente_chain_get_layer(layer, 0, &none));
+        snprintf(words, sizeof words, "pente_chain_get_layer: chain is %s, which is no chain", names[i]);
+        assert_string_equal(pente_last_error(), words);
+        OK(pente_layer_free(layer));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values_of_float32), cmocka_unit_test(test_values_of_float64),
         cmocka_unit_test(test_limits),            cmocka_unit_test(test_slopes),
         cmocka_unit_test(test_elements_are_independent), cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests_name("activation", tests, NULL, NULL);
 }

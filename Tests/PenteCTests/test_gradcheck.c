@@ -233,6 +233,49 @@ static void test_mistakes(void **state) {
     }
 }
 
+/* ---- A name that the report has no room for ---- */
+
+static pente_status scale_forward(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                                  void *data) {
+    (void)data;
+    put(y, 0, 0, get(&parameters[0], 0, 0) * get(x, 0, 0));
+    return PENTE_OK;
+}
+
+/* Without the parameter's gradient. */
+static pente_status scale_backward(const pente_matrix *parameters, const pente_matrix *x, const pente_matrix *y,
+                                   const pente_matrix *grad_output, const pente_matrix *grad_input,
+                                   const pente_matrix *gradients, void *data) {
+    (void)x, (void)y, (void)gradients, (void)data;
+    put(grad_input, 0, 0, get(&parameters[0], 0, 0) * get(grad_output, 0, 0));
+    return PENTE_OK;
+}
+
+static void test_long_name(void **state) {
+    (void)state;
+    double number = 3, input = 2;
+    char name[63] = "", shown[63] = "0.";
+    memset(name, 'a', 60);
+    memset(shown + 2, 'a', 60);
+    memcpy(name + 60, "\xc3\xa9", 2); /* the 63rd and 64th byte of its name in the chain: no room for the NUL */
+    pente_custom_parameter parameter = {name, pente_float64_matrix(&number, 1, 1), 2};
+    pente_custom_options options = PENTE_CUSTOM_OPTIONS_INIT;
+    options.dtype = PENTE_FLOAT64;
+    options.in_features = options.out_features = options.parameter_count = 1;
+    options.parameters = &parameter;
+    options.forward = scale_forward;
+    options.backward = scale_backward;
+    pente_layer *layer = NULL;
+    pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
+    pente_matrix x = pente_float64_matrix(&input, 1, 1);
+    OK(pente_custom_new(&options, &layer));
+    layer = CHAIN(layer);
+    OK(pente_gradcheck(layer, NULL, &x, NULL, NULL, &report));
+    assert_int_equal(report.passed, 0);
+    assert_string_equal(report.worst, shown);
+    OK(pente_layer_free(layer));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layers_and_losses),
@@ -241,6 +284,7 @@ int main(void) {
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_layers_of_all_kinds),
         cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_long_name),
     };
     return cmocka_run_group_tests_name("gradcheck", tests, NULL, NULL);
 }

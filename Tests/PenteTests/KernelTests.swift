@@ -134,6 +134,8 @@ private struct SplitMix: RandomNumberGenerator {
                 withUnsafePointer(to: Updates(update, count: 1)) { perform(.update($0)) }
             }
         }
+        let widening = Accumulation(.widen(UnsafePointer(weight.view.base), to: wide.view.base), count: p * n)
+        withUnsafePointer(to: widening) { perform(.accumulate($0)) }
         let sums = [wide.bits, wideBias.bits, [total.bitPattern]]
         return [y, transposed, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + sums
     }
