@@ -1,6 +1,7 @@
 # make        the shared library, in build/lib
 # make run    trains on real data from C, Python and Swift, and compares
 # make test   all tests: Swift, C, Python
+# make debug  the same with what must hold asserted, and more of its users' mistakes seen, in build/debug/lib
 # make check  attacks: fuzzers, failing memory and disks, threads, hostile hosts; see docs/reliability.md
 # make wheel  the Python package, in build/dist: a wheel and its source distribution
 # make docs   the documentation of the Swift package, in build/docs
@@ -47,8 +48,18 @@ COMPILE := $(SWIFT)c -c -g -wmo -parse-as-library -swift-version 6 -package-name
 # in the kernels: they take minutes to compile so), ThreadSanitizer.
 INSTRUMENT_asan := -sanitize=address
 INSTRUMENT_tsan := -sanitize=thread
+# What must hold is asserted, and more is looked at of what users do; lines that ran are counted.
+INSTRUMENT_debug := -D PENTE_CHECKED -assert-config Debug
+INSTRUMENT_coverage := -profile-generate -profile-coverage-mapping
 COVERAGE_asan   := -sanitize=fuzzer
 COMPILE += $(INSTRUMENT_$(FLAVOUR))
+
+# What is ours in the place of libc's; a failed assertion speaks by putchar.
+WRAPPED := posix_memalign free $(if $(filter debug,$(FLAVOUR)),putchar)
+# Nobody refers to the map of the lines.
+COLLECT := $(if $(filter coverage,$(FLAVOUR)),,--gc-sections)
+# Debuggers are to see into it.
+STRIP   := $(if $(filter debug,$(FLAVOUR)),,--strip-unneeded)
 
 # A function is compiled once, and not again for each closure that it is called with; functions that differ in a few
 # constants alone, as those for Float and Double may, become one, unless each has a table to jump by; and what is small is
@@ -89,8 +100,8 @@ $(LIBRARY): $(OBJECTS) Sources/PenteC/exports.map
 	    $(OBJECTS) -o $(EMBEDDED)/libpente.so -Xclang-linker -nostartfiles $(addprefix -Xlinker , \
 	    --defsym=__dso_handle=pente_version --build-id=none --no-eh-frame-hdr \
 	    --version-script=Sources/PenteC/exports.map -soname=$(SONAME) --gc-sections --icf=all --no-undefined \
-	    -znodelete --wrap=posix_memalign --wrap=free)
-	strip --strip-unneeded --remove-section=.comment -o $@ $(EMBEDDED)/libpente.so
+	    -znodelete $(addprefix --wrap=,$(WRAPPED)))
+	objcopy $(STRIP) --remove-section=.comment $(EMBEDDED)/libpente.so $@
 	ln -sf $(@F) $(@D)/$(SONAME)
 	ln -sf $(SONAME) $(@D)/libpente.so
 
@@ -98,9 +109,9 @@ $(LIBRARY): $(OBJECTS) Sources/PenteC/exports.map
 # their own, for a linker that leaves out what is not called; __dso_handle is that of what this becomes part of.
 $(ARCHIVE): $(OBJECTS)
 	@mkdir -p $(@D)
-	ld -r --gc-sections $$(nm --defined-only $(EMBEDDED)/Pente.o | awk '$$2 == "T" && $$3 ~ /^pente_/ { print "-u", $$3 }') \
-	    --wrap=posix_memalign --wrap=free $(OBJECTS) -o $(EMBEDDED)/libpente.o
-	objcopy --wildcard --keep-global-symbol='pente_*' --strip-unneeded --remove-section=.comment \
+	ld -r $(COLLECT) $$(nm --defined-only $(EMBEDDED)/Pente.o | awk '$$2 == "T" && $$3 ~ /^pente_/ { print "-u", $$3 }') \
+	    $(addprefix --wrap=,$(WRAPPED)) $(OBJECTS) -o $(EMBEDDED)/libpente.o
+	objcopy --wildcard --keep-global-symbol='pente_*' $(STRIP) --remove-section=.comment \
 	    --remove-section='.swift*' $(EMBEDDED)/libpente.o
 	rm -f $@
 	ar rcsD $@ $(EMBEDDED)/libpente.o

@@ -19,9 +19,15 @@ private func allocate(
     let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
     let (bytes, overflow2) = count.multipliedReportingOverflow(by: stride)
     let (padded, overflow3) = bytes.addingReportingOverflow(63)
-    guard count > 0, !overflow, !overflow2, !overflow3, let memory = aligned_alloc(64, padded & ~63) else {
-        throw .outOfMemory
-    }
+    #if PENTE_CHECKED
+        guard count > 0, !overflow, !overflow2, !overflow3, let memory = RedZones.allocate(bytes) else {
+            throw .outOfMemory
+        }
+    #else
+        guard count > 0, !overflow, !overflow2, !overflow3, let memory = aligned_alloc(64, padded & ~63) else {
+            throw .outOfMemory
+        }
+    #endif
     if isZeroed { memset(memory, 0, bytes) }
     return memory
 }
@@ -29,7 +35,11 @@ private func allocate(
 /// Once, and not in each place where a buffer ends.
 @usableFromInline @inline(never)
 func release(_ memory: UnsafeMutableRawPointer) {
-    if memory != noMemory { free(memory) }
+    #if PENTE_CHECKED
+        if memory != noMemory { RedZones.free(memory) }
+    #else
+        if memory != noMemory { free(memory) }
+    #endif
 }
 
 /// Memory for a number of elements, aligned to a cache line, whose allocation may fail without harm.

@@ -86,28 +86,83 @@ final class CallbackLayer<Element: Scalar>: _UserLayer<Element> {
     }
 
     override func _computeForward(_ x: MatrixView<Element>, into y: MutableMatrixView<Element>) throws(PenteError) {
-        var (x, y) = (x.matrix, y.readOnly.matrix)
-        try run("forward") { callbacks.forward(matrices.base, &x, &y, callbacks.user_data) }
+        #if PENTE_CHECKED
+            try runChecked(x, y)
+        #else
+            var (x, y) = (x.matrix, y.readOnly.matrix)
+            try run("forward") { callbacks.forward(matrices.base, &x, &y, callbacks.user_data) }
+        #endif
     }
 
     override func _computeBackward(
         _ gradOutput: MatrixView<Element>, x: MatrixView<Element>, y: MatrixView<Element>,
         gradInput: MutableMatrixView<Element>, gradients: UnsafeMutablePointer<Element>
     ) throws(PenteError) {
-        var (gradOutput, x, y, gradInput) = (gradOutput.matrix, x.matrix, y.matrix, gradInput.readOnly.matrix)
-        let gradientMatrices = matrices.base + parameters.count
-        try run("backward") {
-            var next = gradients
-            for (i, parameter) in parameters.enumerated() {
-                gradientMatrices[i] =
-                    MatrixView(next, rows: parameter.rows, columns: parameter.columns).matrix
-                next += parameter.count
+        #if PENTE_CHECKED
+            try runChecked(gradOutput, x, y, gradInput, gradients)
+        #else
+            var (gradOutput, x, y, gradInput) = (gradOutput.matrix, x.matrix, y.matrix, gradInput.readOnly.matrix)
+            let gradientMatrices = matrices.base + parameters.count
+            try run("backward") {
+                var next = gradients
+                for (i, parameter) in parameters.enumerated() {
+                    gradientMatrices[i] =
+                        MatrixView(next, rows: parameter.rows, columns: parameter.columns).matrix
+                    next += parameter.count
+                }
+                return callbacks.backward(
+                    matrices.base, &x, &y, &gradOutput, &gradInput, gradientMatrices, callbacks.user_data)
             }
-            return callbacks.backward(
-                matrices.base, &x, &y, &gradOutput, &gradInput, gradientMatrices, callbacks.user_data)
-        }
+        #endif
     }
 }
+
+#if PENTE_CHECKED
+    extension CallbackLayer {
+        /// The parameters, and room for as many more.
+        private func lendParameters(_ loan: Loan<Element>) throws(PenteError) -> Buffer<pente_matrix> {
+            let matrices = try Buffer<pente_matrix>(count: max(2 * parameters.count, 1))
+            for (i, parameter) in parameters.enumerated() {
+                matrices.base[i] = try loan.lend(parameter.view, "a parameter")
+            }
+            return matrices
+        }
+
+        func runChecked(_ x: MatrixView<Element>, _ y: MutableMatrixView<Element>) throws(PenteError) {
+            let loan = Loan<Element>("forward")
+            let matrices = try lendParameters(loan)
+            var (x, y) = (try loan.lend(x, "x"), try loan.lend(y, "y"))
+            try loan.run { () throws(PenteError) in
+                try run("forward") { callbacks.forward(matrices.base, &x, &y, callbacks.user_data) }
+            }
+        }
+
+        func runChecked(
+            _ gradOutput: MatrixView<Element>, _ x: MatrixView<Element>, _ y: MatrixView<Element>,
+            _ gradInput: MutableMatrixView<Element>, _ gradients: UnsafeMutablePointer<Element>
+        ) throws(PenteError) {
+            let loan = Loan<Element>("backward")
+            let matrices = try lendParameters(loan)
+            var (gradOutput, x, y) = (
+                try loan.lend(gradOutput, "grad_output"), try loan.lend(x, "x"), try loan.lend(y, "y")
+            )
+            var gradInput = try loan.lend(gradInput, "grad_input")
+            var next = gradients
+            for (i, parameter) in parameters.enumerated() {
+                let gradient = MutableMatrixView(next, rows: parameter.rows, columns: parameter.columns)
+                matrices.base[parameters.count + i] = try loan.lend(gradient, "a gradient", isCopied: true)
+                next += parameter.count
+            }
+            try loan.run { () throws(PenteError) in
+                try run("backward") {
+                    callbacks.backward(
+                        matrices.base, &x, &y, &gradOutput, &gradInput, matrices.base + parameters.count,
+                        callbacks.user_data)
+                }
+            }
+        }
+    }
+#endif
 
 @_cdecl("pente_custom_new") @implementation
 public func pente_custom_new(

@@ -149,14 +149,24 @@ struct Slot {
     }
 
     @inline(__always)
-    func end(_ access: Access) { subtract(access.part) }
+    func end(_ access: Access) {
+        assert(has(access == .write ? SlotState.writer : SlotState.readers), "a use ends that had not begun")
+        subtract(access.part)
+    }
+
+    /// Whether the word has one of these bits.
+    @inline(__always)
+    private func has(_ bits: UInt64) -> Bool { memory.pointee.state.load(ordering: .relaxed) & bits != 0 }
 
     /// Keeps the object alive beyond its handle. Call it while the slot is in use or held. No object holds another twice,
     /// so there are never more holders than handles.
     func hold() { memory.pointee.state.wrappingAdd(SlotState.holder, ordering: .acquiringAndReleasing) }
 
     @inline(never)
-    func unhold() { subtract(SlotState.holder) }
+    func unhold() {
+        assert(has(SlotState.holders), "somebody lets go who held nothing")
+        subtract(SlotState.holder)
+    }
 
     @inline(__always)
     private func subtract(_ part: UInt64) {
@@ -203,6 +213,9 @@ enum HandleTable {
 
     /// A handle for the object, which the table now owns.
     static func insert(_ resource: Resource, _ kind: Kind) throws(PenteError) -> OpaquePointer? {
+        #if PENTE_CHECKED
+            reportAtExit()
+        #endif
         let slot: Slot
         if let free = takeFree() { slot = free } else { slot = try takeNew() }
         let before = SlotState(bits: slot.memory.pointee.state.load(ordering: .relaxed))
@@ -291,6 +304,31 @@ enum HandleTable {
         }
     }
 
+    #if PENTE_CHECKED
+        private static let isReported = Atomic(false)
+
+        private static func reportAtExit() {
+            if isReported.exchange(true, ordering: .relaxed) { return }
+            atexit { HandleTable.report() }
+        }
+
+        /// Writes how many handles of each kind nobody has freed.
+        private static func report() {
+            var kind = Kind.layer
+            while true {
+                var handles: Int64 = 0
+                for index in 0..<count.load(ordering: .acquiring) {
+                    guard let slot = slot(index) else { continue }
+                    let state = SlotState(bits: slot.memory.pointee.state.load(ordering: .acquiring))
+                    if state.generation & 1 == 1 && state.bits >> 36 & 0xf == kind.rawValue { handles += 1 }
+                }
+                if handles > 0 { pente_log_leak(handles, kind.name.utf8Start) }
+                guard let next = Kind(rawValue: kind.rawValue + 1) else { return }
+                kind = next
+            }
+        }
+    #endif
+
     private static func takeNew() throws(PenteError) -> Slot {
         while true {
             let index = count.load(ordering: .acquiring)
@@ -343,6 +381,7 @@ enum HandleTable {
 extension Slot {
     /// Turns the writer into a reader: others may read, and none can write.
     func downgrade() {
+        assert(has(SlotState.writer), "a writer becomes a reader who was none")
         memory.pointee.state.wrappingAdd(SlotState.reader &- SlotState.writer, ordering: .acquiringAndReleasing)
     }
 

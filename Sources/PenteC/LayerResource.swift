@@ -119,6 +119,10 @@ final class TypedContext<Element: Scalar>: ContextResource {
     /// The caller's x, borrowed from forward to backward.
     var x: MatrixView<Element>?
     var memory = PassMemory<Element>()
+    #if PENTE_CHECKED
+        /// What backward has to find as forward left it.
+        var seen: (x: UInt64, parameters: UInt64) = (0, 0)
+    #endif
 }
 
 final class TypedLayer<Element: Scalar>: LayerResource {
@@ -253,6 +257,9 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         guard let context else { return try layer.forward(x, into: y.view) }
         try layer.forward(x, into: y.view, memory: &context.memory)
         context.x = x
+        #if PENTE_CHECKED
+            context.seen = (x.hash, layer.parameterHash)
+        #endif
     }
 
     @_optimize(speed)
@@ -262,6 +269,9 @@ final class TypedLayer<Element: Scalar>: LayerResource {
     ) throws(PenteError) {
         let context = try typed(context)
         guard let x = context.x, context.memory.holdsPass else { throw .noForward }
+        #if PENTE_CHECKED
+            try context.requireUnchanged(x, layer)
+        #endif
         let gradOutput = try gradOutput.view("grad_output", of: Element.self)
         try require(gradOutput, "grad_output")
         let gradInput = try gradInput.outputIfAny("grad_input", of: Element.self)

@@ -60,6 +60,9 @@ func statusOfStep(
 @inline(never)
 private func failed(_ function: StaticString, _ error: PenteError) -> pente_status {
     record(function, error.message)
+    #if PENTE_CHECKED
+        pente_log(pente_message())
+    #endif
     if error.systemError != 0 { pente_set_errno(error.systemError) }
     return error.code.rawValue
 }
@@ -112,19 +115,26 @@ func require<Pointer>(_ pointer: Pointer?, _ name: StaticString) throws(PenteErr
 }
 
 @inline(never)
-private func isNull(_ name: StaticString) -> PenteError { PenteError(.invalidArgument, "\(name) is NULL") }
+func isNull(_ name: StaticString) -> PenteError { PenteError(.invalidArgument, "\(name) is NULL") }
 
 /// A struct of the caller's that starts with its size, which must be that of this header; nil for NULL. The size is read
 /// first: the rest may not be there.
 func sized<Struct>(_ pointer: UnsafePointer<Struct>?, _ name: StaticString) throws(PenteError) -> Struct? {
     guard let pointer else { return nil }
+    #if PENTE_CHECKED
+        try requireAccess(pointer, 1, name)
+    #endif
     try requireSize(pointer, MemoryLayout<Struct>.size, name)
     return pointer.pointee
 }
 
 /// The same for a struct that is to be written.
 func requireSized<Struct>(_ pointer: UnsafeMutablePointer<Struct>?, _ name: StaticString) throws(PenteError) {
-    if let pointer { try requireSize(pointer, MemoryLayout<Struct>.size, name) }
+    guard let pointer else { return }
+    #if PENTE_CHECKED
+        try requireAccess(pointer, 1, name, writes: true)
+    #endif
+    try requireSize(pointer, MemoryLayout<Struct>.size, name)
 }
 
 private func requireSize(_ pointer: UnsafeRawPointer, _ known: Int, _ name: StaticString) throws(PenteError) {

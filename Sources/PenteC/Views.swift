@@ -24,9 +24,13 @@ extension UnsafePointer<pente_matrix>? {
         guard rows >= 1, columns >= 1, rowStride >= columns, matrix.pointee.dtype == Element.dtype, fitsMemory,
             address % UInt(MemoryLayout<Element>.alignment) == 0, let data = matrix.pointee.data
         else { throw refusal(of: matrix.pointee, fitsMemory, Element.dtype, name) }
-        return MatrixView(
+        let view = MatrixView(
             UnsafePointer(data.assumingMemoryBound(to: Element.self)), rows: rows, columns: columns,
             rowStride: rows == 1 ? columns : rowStride)
+        #if PENTE_CHECKED
+            try view.requireAccess(name)
+        #endif
+        return view
     }
 
     /// The same, if it is not NULL.
@@ -39,7 +43,11 @@ extension UnsafePointer<pente_matrix>? {
     func output<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError) -> Output<
         Element
     > {
-        Output(try view(name), name)
+        let view: MatrixView<Element> = try view(name)
+        #if PENTE_CHECKED
+            try view.requireAccess(name, writes: true)
+        #endif
+        return Output(view, name)
     }
 
     func outputIfAny<Element: Scalar>(_ name: StaticString, of _: Element.Type = Element.self) throws(PenteError)

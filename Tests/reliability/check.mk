@@ -102,6 +102,30 @@ check-nist: build/venv/pente.stamp judges
 
 # ---- The checked build ----------------------------------------------------------------------------------------------
 
+# The library for users who look for a mistake of their own, in build/debug/lib: see docs/reliability.md.
+.PHONY: debug
+debug:
+	+$(MAKE) --no-print-directory FLAVOUR=debug lib
+
+# Most of the C tests as they are, and the mistakes that it is there for. PENTE_CHECKED tells the tests of it.
+ATTACKS += debug
+WITH_DEBUG := PENTE_LOG=0 PENTE_CHECKED=1 LD_LIBRARY_PATH=build/debug/lib
+MISTAKES   := build/debug/tests/mistakes build/debug/tests/mistakes_asan
+TAKE_LONG  := allocation_layers threads_count bad_files limits
+
+build/debug/tests/mistakes_asan: private MISTAKEN := -fsanitize=address
+$(MISTAKES): Tests/reliability/mistakes.c $(C_COMMON) $(wildcard Tests/PenteCTests/*.h) | debug build/setup-test.stamp
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $(MISTAKEN) $< Tests/PenteCTests/support.c -o $@ \
+	    -Lbuild/debug/lib -lpente -lcmocka -lm
+
+test-debug: debug $(MISTAKES) $(addprefix build/tests/test_,$(C_TESTS))
+	for test in $(MISTAKES); do $(WITH_DEBUG) ASAN_OPTIONS=detect_leaks=0 $$test || exit 1; done
+	printf '%s\n' $(filter-out $(TAKE_LONG),$(C_TESTS)) | $(WITH_DEBUG) xargs -P "$$(nproc)" -I TEST build/tests/test_TEST
+
+check-debug: test-debug
+	for test in $(TAKE_LONG); do $(WITH_DEBUG) build/tests/test_$$test || exit 1; done
+
 # ---- Coverage and mutations -----------------------------------------------------------------------------------------
 
 # ---- All of them -----------------------------------------------------------------------------------------------------
