@@ -4,6 +4,7 @@
 #include "layers.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { Q = 12, N = 3, P = 2 };

@@ -104,7 +104,7 @@ check-nist: build/venv/pente.stamp judges
 
 # The library for users who look for a mistake of their own, in build/debug/lib: see docs/reliability.md.
 .PHONY: debug
-debug:
+debug: | build/setup.stamp
 	+$(MAKE) --no-print-directory FLAVOUR=debug lib
 
 # Most of the C tests as they are, and the mistakes that it is there for. PENTE_CHECKED tells the tests of it.
@@ -145,7 +145,7 @@ build/coverage/tests/test_%: Tests/PenteCTests/test_%.c Tests/reliability/profil
 
 # Not the archive's own rule, which is there in a make of that flavour.
 .PHONY: build/coverage/made
-build/coverage/made:
+build/coverage/made: | build/setup.stamp
 	+$(MAKE) --no-print-directory FLAVOUR=coverage build/coverage/lib/libpente.a
 
 check-coverage: $(addprefix build/coverage/tests/test_,$(C_TESTS))
