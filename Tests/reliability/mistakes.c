@@ -118,7 +118,7 @@ static void test_between_passes(void **state) {
     (void)state;
     pente_layer *layer = wide_layer();
     pente_context *context = NULL;
-    double *numbers = pages(1, 1, PROT_READ | PROT_WRITE), result, gradient = 1;
+    double *numbers = pages(1, 1, PROT_READ | PROT_WRITE), result = 0, gradient = 1;
     pente_matrix x = pente_float64_matrix(numbers, 1, ROW), y = pente_float64_matrix(&result, 1, 1);
     pente_matrix grad_output = pente_float64_matrix(&gradient, 1, 1), bias;
     OK(pente_context_new(layer, &context));
