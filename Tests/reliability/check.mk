@@ -14,7 +14,60 @@ ATTACKS :=
 
 # ---- Threads --------------------------------------------------------------------------------------------------------
 
+ATTACKS += threads
+
+CROWD       := $(addprefix Tests/reliability/,calls.c crowd.c own.c lives.c) \
+               $(addprefix Tests/PenteCTests/,support.c files.c)
+CROWD_NEEDS := $(CROWD) $(wildcard $(addsuffix /*.h,Tests/reliability Tests/PenteCTests))
+CROWDED     := -std=c11 -Iinclude -ITests/PenteCTests $(WARNINGS)
+
+$(addprefix build/reliability/,storm forks handles): build/reliability/%: Tests/reliability/%.c $(CROWD_NEEDS) \
+    $(LIBRARY) | build/setup-test.stamp
+	@mkdir -p $(@D)
+	$(CC) $(CROWDED) $(CFLAGS) $< $(CROWD) -o $@ $(LINK) -lcmocka -lpthread -lm
+
+# ThreadSanitizer's runtime for Swift and C comes with Swift's clang, which wants Swift's libdispatch beside it.
+SWIFT_BIN   = $(dir $(realpath $(shell command -v $(SWIFT) 2>/dev/null)))
+SWIFT_LIB   = $(SWIFT_BIN)../lib/swift/linux
+TSAN_C      = $(SWIFT_BIN)clang -g -O1 -fsanitize=thread -fuse-ld=lld $(CROWDED)
+TSAN_LINK   = build/tsan/lib/libpente.a -L$(SWIFT_LIB) -Wl,-rpath,$(SWIFT_LIB) -ldispatch -lBlocksRuntime -lcmocka \
+              -lpthread -lm
+TSAN_TESTS := $(addprefix build/tsan/test_,threads threads_chain threads_count custom_calls callbacks)
+# It knows some layouts of addresses alone, and else nothing of children of fork().
+TSAN_RUN   := TSAN_OPTIONS=die_after_fork=0 setarch -R
+
+.PHONY: tsan-library
+tsan-library: | build/setup-test.stamp
+	$(MAKE) FLAVOUR=tsan build/tsan/lib/libpente.a
+
+$(TSAN_TESTS): build/tsan/test_%: Tests/PenteCTests/test_%.c $(wildcard Tests/PenteCTests/*.[ch]) tsan-library
+	$(TSAN_C) $< $(C_COMMON) -o $@ $(TSAN_LINK)
+
+build/tsan/storm: Tests/reliability/storm.c $(CROWD_NEEDS) tsan-library
+	$(TSAN_C) $< $(CROWD) -o $@ $(TSAN_LINK)
+
+check-threads: build/tsan/storm $(TSAN_TESTS) $(addprefix build/reliability/,storm handles)
+	for test in $(TSAN_TESTS); do $(TSAN_RUN) $$test || exit 1; done
+	for seed in 1 2 3; do $(TSAN_RUN) build/tsan/storm 64 100000 $$seed || exit 1; done
+	for seed in 1 2 3; do build/reliability/storm 64 1000000 $$seed || exit 1; done
+	build/reliability/handles all
+
+# And whether the crowd calls all there is.
+test-threads: $(addprefix build/reliability/,storm handles)
+	! grep -ohw 'pente_[a-z_]*' $(CROWD) Tests/reliability/calls.h | grep -vxFf - Tests/PenteCTests/exports.txt
+	build/reliability/storm 64 100000
+	build/reliability/handles
+
 # ---- Fork -----------------------------------------------------------------------------------------------------------
+
+ATTACKS += fork
+
+check-fork: build/reliability/forks build/venv/pente.stamp
+	for seed in 1 2 3; do build/reliability/forks 1000 $$seed || exit 1; done
+	PENTE_FORKS=200 $(PYTHON) -m pytest bindings/python/tests/test_processes.py
+
+test-fork: build/reliability/forks
+	build/reliability/forks 100
 
 # ---- A hostile host -------------------------------------------------------------------------------------------------
 
