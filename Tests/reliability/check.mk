@@ -6,6 +6,47 @@ ATTACKS :=
 
 # ---- Fuzzing the API ------------------------------------------------------------------------------------------------
 
+# Sequences of calls of every function (see Tests/reliability/api_fuzzer/fuzzer.h). The corpus is replayed by every
+# make test; the long form goes on from it, under AddressSanitizer, until so many calls are made:
+FUZZ_API_CALLS ?= 10000000
+ATTACKS  += fuzz-api
+FUZZ_API := Tests/reliability/api_fuzzer
+FUZZ_API_SOURCES := $(filter-out %/replay.c,$(wildcard $(FUZZ_API)/*.c))
+# In memory, if there is such a place: each save waits for the disk.
+FUZZ_API_IN := TMPDIR=$(firstword $(wildcard /dev/shm) /tmp)
+# What malloc keeps for a thread would count as leaked.
+FUZZ_API_IN += GLIBC_TUNABLES=glibc.malloc.tcache_count=0
+# Swift's compiler stands beside one for C that can fuzz.
+FUZZ_CC = $(shell dirname "$$(readlink -f "$$(command -v $(SWIFT)c)")")/clang
+
+# A function of the API that the fuzzer does not call is missing at the link.
+build/fuzz-api/exports.inc: Tests/PenteCTests/exports.txt
+	@mkdir -p $(@D)
+	sed 's/.*/EXPORT(&)/' $< > $@
+
+build/fuzz-api/replay: $(FUZZ_API_SOURCES) $(FUZZ_API)/replay.c $(wildcard $(FUZZ_API)/*.h) build/fuzz-api/exports.inc $(LIBRARY)
+	$(CC) -std=gnu11 -Iinclude -Ibuild/fuzz-api $(CFLAGS) $(WARNINGS) $(filter %.c,$^) -o $@ $(LINK) -lm
+
+build/fuzz-api/fuzzer: $(FUZZ_API_SOURCES) $(wildcard $(FUZZ_API)/*.h) build/fuzz-api/exports.inc build/asan/lib/libpente.a
+	$(FUZZ_CC) -std=gnu11 -g -O1 $(WARNINGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	    -Iinclude -Ibuild/fuzz-api $(filter %.c %.a,$^) -o $@ -lm -fuse-ld=lld
+
+ifeq ($(FLAVOUR),)
+build/asan/lib/libpente.a: $(SOURCES) Makefile | build/setup.stamp
+	$(MAKE) FLAVOUR=asan $@
+endif
+
+test-fuzz-api: build/fuzz-api/replay
+	$(FUZZ_API_IN) build/fuzz-api/replay $(FUZZ_API)/corpus 400000
+
+# One fuzzer a processor, each with its share of the calls; they tell each other what they find.
+check-fuzz-api: build/fuzz-api/fuzzer test-fuzz-api
+	rm -rf build/fuzz-api/corpus && mkdir -p build/fuzz-api/corpus build/fuzz-api/found
+	build/fuzz-api/replay --unpack $(FUZZ_API)/corpus build/fuzz-api/corpus
+	jobs=$$(nproc); seq $$jobs | $(FUZZ_API_IN) PENTE_FUZZ_CALLS=$$(($(FUZZ_API_CALLS) / jobs + 1)) xargs -P $$jobs -I JOB \
+	    build/fuzz-api/fuzzer -seed=JOB -reload=1 -max_len=3000 -len_control=0 -timeout=60 -malloc_limit_mb=100000 \
+	    -artifact_prefix=build/fuzz-api/found/ -print_final_stats=1 build/fuzz-api/corpus
+
 # ---- Fuzzing the file readers ---------------------------------------------------------------------------------------
 
 # ---- Failing memory -------------------------------------------------------------------------------------------------
