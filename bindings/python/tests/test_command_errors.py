@@ -162,6 +162,37 @@ def test_an_old_file_stays_if_the_disk_is_full(data, path, tmp_path, capfd, monk
     assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == ["data.csv", path.name]
 
 
+def test_the_model_is_not_written_where_there_is_no_room_for_it(data, path, capfd, monkeypatch):
+    """It is made in the folder for temporary files first."""
+
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", fail)
+    said = refusal(capfd, "train", data, "--target=y", "--epochs=1", "--quiet", "--out", path)
+    assert said == f"1 pente train: error: {path} cannot be written: No space left on device"
+
+
+def test_a_table_that_cannot_be_read_to_its_end(data, tmp_path, capfd, monkeypatch):
+    def fail(table, indices):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pente._command.tables.CSVTable._read", fail)
+    said = refusal(capfd, "train", data, "--target=y", "--out", tmp_path / "new")
+    assert said == f"1 pente train: error: {data}: Input/output error"
+
+
+def test_what_a_killed_process_has_left_is_no_obstacle(data, path, tmp_path):
+    """Not for a process of the same number either, as containers have them."""
+    left = tmp_path / f".pente-{os.getpid()}.tmp"
+    left.write_bytes(b"half a mod")
+    path.chmod(0o640)
+    before = path.read_bytes()
+    assert run("train", data, "--target=y", "--epochs=1", "--quiet", "--out", path) == 0
+    assert path.read_bytes() != before and path.stat().st_mode & 0o777 == 0o640  # an old file's permissions stay
+    assert sorted(os.listdir(tmp_path)) == sorted([left.name, "data.csv", path.name])
+
+
 def test_ctrl_c(data, tmp_path, capfd):
     """During the training: nothing is written."""
     old = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -201,6 +232,11 @@ def test_models_that_cannot_be_used(data, path, tmp_path, capfd):
         '{"features": ["a", "b"]}',
         '{"features": ["a"], "targets": ["y"]}',
         '{"features": [1, 2], "targets": ["y"]}',
+        '{"features": 2, "targets": ["y"]}',
+        '{"features": "ab", "targets": "y"}',
+        '{"features": {"a": 1, "b": 2}, "targets": ["y"]}',
+        '{"features": ["a", "b"], "targets": ["\\ud800"]}',
+        "[" * 100_000,
     ],
 )
 def test_names_that_are_damaged_are_as_none(data, path, capfd, entry):

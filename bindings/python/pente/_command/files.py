@@ -2,10 +2,11 @@
 
 import json
 import os
+import secrets
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -39,19 +40,31 @@ def require_writable(path: str, others: Sequence[str]) -> None:
 
 @contextmanager
 def new_file(path: str) -> Iterator[BinaryIO]:
-    """A file that takes the path's place once all is written to it, and that otherwise was never there."""
+    """A file that takes the path's place, and has its permissions, once all is written to it, and that otherwise was
+    never there."""
     target = os.path.realpath(path)
-    temporary = os.path.join(os.path.dirname(target), f".pente-{os.getpid()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            try:
+    with _writing(path):
+        # Not the process's number: after a kill the file of a former process of that number may be there.
+        temporary = os.path.join(os.path.dirname(target), f".pente-{secrets.token_hex(8)}")
+        with open(temporary, "xb") as file, suppress(FileNotFoundError):
+            os.fchmod(file.fileno(), os.stat(target).st_mode & 0o777)
+        try:
+            with open(temporary, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(temporary, target)
-            except BaseException:
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(OSError):
                 os.unlink(temporary)
-                raise
+            raise
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """What the system refuses meanwhile is said of this path."""
+    try:
+        yield
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {because(error)}") from None
 
@@ -69,7 +82,7 @@ class Columns:
 
 def save_model(layer: Layer, columns: Columns, path: str) -> None:
     """Layer.save, with a further entry in the file's metadata."""
-    with tempfile.TemporaryDirectory() as folder:
+    with _writing(path), tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "model.safetensors")
         layer.save(saved)
         header, data = _split(saved.read_bytes())
@@ -92,11 +105,11 @@ def load_model(path: str) -> tuple[Layer, Columns]:
         raise CommandError(f"{path} holds {layer!r} alone, which is no model: it takes any number of columns")
     try:
         columns = Columns(**json.loads(header["__metadata__"][COLUMNS]))
-    except (KeyError, TypeError, ValueError):
-        return layer, Columns()
-    fits = (len(columns.features), len(columns.targets)) == (layer.in_features, layer.out_features)
-    named = all(isinstance(name, str) for name in [*columns.features, *columns.targets])
-    return layer, columns if fits and named else Columns()
+        "".join([*columns.features, *columns.targets]).encode()  # names, and such as a file can hold
+        fits = (len(columns.features), len(columns.targets)) == (layer.in_features, layer.out_features)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        fits = False
+    return layer, columns if fits and type(columns.features) is type(columns.targets) is list else Columns()
 
 
 def _split(content: bytes) -> tuple[dict[str, dict[str, str]], bytes]:
