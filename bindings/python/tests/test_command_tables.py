@@ -2,6 +2,7 @@
 
 import math
 import random
+import tracemalloc
 
 import pytest
 from command_support import data, hide, problem, refusal, run, write_csv
@@ -198,3 +199,36 @@ def test_csv_takes_nothing_that_is_not_pythons(tmp_path, data, hide):
     expected = trained(tmp_path, data)
     hide("numpy", "pandas", "pyarrow", "tqdm", "matplotlib")
     assert trained(tmp_path, data) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "descr"),
+    [((0, 1 << 40), "<f8"), ((1 << 40, 0), "<f8"), ((1 << 40, 1 << 10), "|S0"), ((1 << 61, 8), "<f8"), ((1 << 26,), "<f8")],
+)
+def test_an_array_that_promises_much_takes_no_memory(tmp_path, capfd, shape, descr):
+    numpy = pytest.importorskip("numpy")
+    with open(tmp_path / "promise.npy", "wb") as file:
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        numpy.lib.format.write_array_header_1_0(file, header)
+    capfd.readouterr()
+    tracemalloc.start()
+    assert refusal(capfd, "train", tmp_path / "promise.npy", "--out", tmp_path / "new").startswith("1 pente train: error")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 30
+
+
+@pytest.mark.parametrize("numbers", [[["1e4000", "1"], ["2", "3"]], [["nan", "1"], ["2", "3"]]])
+def test_numbers_that_float64_cannot_hold_are_one_error(tmp_path, capfd, numbers):
+    """And no warning of NumPy's before it."""
+    numpy = pytest.importorskip("numpy")
+    numpy.save(tmp_path / "wide.npy", numpy.array(numbers).astype(numpy.longdouble))
+    assert "column '0' has" in refusal(capfd, "train", tmp_path / "wide.npy", "--out", tmp_path / "new")
+
+
+def test_an_error_is_one_line_of_some_length(tmp_path, capfd):
+    table = tmp_path / "table.csv"
+    table.write_text('"a\nb\x1b[2J",y\n1,2\n')
+    assert r"its columns are a\nb\x1b[2J, y" in refusal(capfd, "train", table, "--target=z", "--out", tmp_path / "new")
+    table.write_text("a,y\n1,2\n" + "x" * 100_000 + ",3\n")
+    assert len(refusal(capfd, "train", table, "--target=y", "--out", tmp_path / "new")) < 1000

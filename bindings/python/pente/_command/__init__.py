@@ -51,5 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):
             return 1
         message, status = f"error: standard output: {because(error)}", 1
-    print(f"{name}: {message}", file=sys.stderr)
+    # One line, whatever stands in the names of columns.
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+    print(f"{name}: {line}", file=sys.stderr)
     return status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import reprlib
 import warnings
 from abc import ABC, abstractmethod
 from array import array
@@ -49,7 +50,10 @@ class Table(ABC):
 
     def columns(self, names: Sequence[str]) -> list[array[float]]:
         """These columns' numbers, float64: as many in each, at least one, and all finite."""
-        columns = self._read([self.names.index(name) for name in names])
+        try:
+            columns = self._read([self.names.index(name) for name in names])
+        except OSError as error:
+            raise CommandError(f"{self.path}: {because(error)}") from None
         if not columns[0]:
             raise CommandError(f"{self.path} has columns, but no rows")
         for name, column in zip(names, columns, strict=True):
@@ -74,7 +78,7 @@ class Table(ABC):
 
     def _not_a_number(self, name: str, row: int, value: object) -> CommandError:
         return CommandError(
-            f"{self.path}: column {name!r} has {value!r} in row {row}, which is no number; encode such a column as "
+            f"{self.path}: column {name!r} has {reprlib.repr(value)} in row {row}, which is no number; encode such a column as "
             "numbers, or choose other columns with --features"
         )
 
@@ -190,6 +194,8 @@ class ArrayTable(Table):
         self.named = fields is not None
         if getattr(self._array, "ndim", 0) != (1 if fields else 2):
             raise CommandError(f"{path} is no array of two dimensions, nor one of one dimension with named fields")
+        if not fields and not self._array.nbytes:  # of nothing there may be 2^60 columns
+            raise CommandError(f"{path} has " + ("columns, but no rows" if self._array.shape[1] else "no columns"))
         super().__init__(path, fields or map(str, range(self._array.shape[1])))
 
     def _read(self, indices: list[int]) -> list[array[float]]:
@@ -206,7 +212,9 @@ class ArrayTable(Table):
 
 
 def _doubles(column: Any) -> array[float]:
-    return array("d", column.astype("float64").tobytes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is too large becomes infinite, which is said then
+        return array("d", column.astype("float64").tobytes())
 
 
 # ---- Parquet ---------------------------------------------------------------------------------------------------------
