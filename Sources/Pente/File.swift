@@ -75,7 +75,12 @@ struct FileWriter: ~Copyable {
         var done = 0
         while done < count {
             let step = PenteSystem.write(temporary.descriptor, memory + done, min(count - done, 1 << 30))
-            if step >= 0 { done += step } else if pente_errno() != EINTR { throw .file(path) }
+            if step > 0 {
+                done += step
+            } else if step == 0 || pente_errno() != EINTR {  // nothing written is no error of the system's, nor progress
+                if step == 0 { pente_set_errno(EIO) }
+                throw .file(path)
+            }
         }
     }
 
