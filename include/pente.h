@@ -588,8 +588,9 @@ PENTE_MUST_CHECK pente_status pente_trainer_fit(pente_trainer *trainer, const pe
  * give them, and, in the entry "pente" of the metadata, how the layer is built. A path is the system's, in its own
  * encoding. A file that is written is on the disk, whole, under another name before it takes the place of an old one,
  * whose permissions it gets; where the path is a link, the link's target is replaced. What is no regular file, or a
- * link that leads nowhere, is PENTE_FILE_ERROR. Of how a layer is built there is room for 1 MB: some ten thousand
- * layers. */
+ * link that leads nowhere, is PENTE_FILE_ERROR. A save that fails leaves no other file; one whose process is killed may
+ * leave ".pente-" and sixteen letters beside the path, which is in no later save's way and may be removed. Of how a
+ * layer is built there is room for 1 MB: some ten thousand layers. */
 
 /* Writes the layer to a file; and if sgd is not NULL, which must hold the layer's parameters and no others, its
  * options, momentum buffers ("sgd.0.weight.momentum_buffer") and step count. What another process, or another call of

@@ -38,6 +38,7 @@ if test "${1-}" = test; then
     need locales test -e /usr/share/i18n/locales/de_DE
     need mandoc command -v mandoc
     need pkg-config command -v pkg-config
+    need strace command -v strace
 fi
 
 test -n "$missing" || exit 0

@@ -201,6 +201,16 @@ def test_csv_takes_nothing_that_is_not_pythons(tmp_path, data, hide):
     assert trained(tmp_path, data) == expected
 
 
+@pytest.mark.parametrize("text", ["a,y\n1,2,\n3,4\n", "a,y\n1,2\n3,4\x00\n", "a,y\n1,2,,\n3,4\n"])
+def test_pandas_takes_nothing_that_is_refused_else(tmp_path, capfd, monkeypatch, text):
+    table = tmp_path / "table.csv"
+    table.write_text(text)
+    said = [refusal(capfd, "train", table, "--target=a", "--out", tmp_path / "new")]
+    monkeypatch.setattr(tables, "PANDAS_PAYS", 0)
+    said.append(refusal(capfd, "train", table, "--target=a", "--out", tmp_path / "new"))
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize(
     ("shape", "descr"),
     [((0, 1 << 40), "<f8"), ((1 << 40, 0), "<f8"), ((1 << 40, 1 << 10), "|S0"), ((1 << 61, 8), "<f8"), ((1 << 26,), "<f8")],

@@ -46,10 +46,11 @@ def new_file(path: str) -> Iterator[BinaryIO]:
     with _writing(path):
         # Not the process's number: after a kill the file of a former process of that number may be there.
         temporary = os.path.join(os.path.dirname(target), f".pente-{secrets.token_hex(8)}")
-        with open(temporary, "xb") as file, suppress(FileNotFoundError):
-            os.fchmod(file.fileno(), os.stat(target).st_mode & 0o777)
+        file = open(temporary, "xb")
         try:
-            with open(temporary, "wb") as file:
+            with file:
+                with suppress(FileNotFoundError):
+                    os.fchmod(file.fileno(), os.stat(target).st_mode & 0o777)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

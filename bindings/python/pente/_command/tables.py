@@ -152,6 +152,9 @@ class CSVTable(Table):
                 frame = pandas.read_csv(self.path, encoding="utf-8-sig", index_col=False, float_precision="round_trip")
         except Exception:
             return None
+        content = Path(self.path).read_bytes()
+        if b"\0" in content or content.count(b",") != (len(self.names) - 1) * (len(frame) + 1):
+            return None  # pandas passes over a NUL, and an empty cell too many
         columns = [frame.iloc[:, index].to_numpy() for index in indices]
         if frame.isna().any(axis=None) or any(column.dtype.kind not in "iuf" for column in columns):
             return None
@@ -159,10 +162,10 @@ class CSVTable(Table):
 
 
 def _lines(path: str) -> Iterator[list[str]]:
-    """A CSV file's lines that are not blank, as cells."""
+    """A CSV file's lines that are not blank, as cells; a line of spaces is."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            yield from filter(None, csv.reader(file))
+            yield from (cells for cells in csv.reader(file) if len(cells) > 1 or cells and not cells[0].isspace())
     except (UnicodeDecodeError, csv.Error) as error:
         raise CommandError(
             f"{path} is no CSV file ({because(error)}); .npy and .parquet files are known by their names"
