@@ -49,9 +49,60 @@ check-fuzz-api: build/fuzz-api/fuzzer test-fuzz-api
 
 # ---- Fuzzing the file readers ---------------------------------------------------------------------------------------
 
+# With libFuzzer and AddressSanitizer where new paths are looked for; without, many more changes of a committed corpus.
+ATTACKS += fuzz-files
+FUZZ_safetensors := $(addprefix Tests/reliability/,fuzz_safetensors.c safetensors_mutator.c fuzz.c)
+FUZZ_table       := $(addprefix Tests/reliability/,fuzz_table.c fuzz.c) bindings/c/table.c
+FUZZ_FLAGS       := -std=c11 -g -Wall -Wextra -Iinclude -Ibindings/c -ffp-contract=off
+FUZZ_NEEDS       := $(wildcard Tests/reliability/*.[ch]) bindings/c/table.c bindings/c/table.h
+FUZZ_LIMITS      := -max_len=8192 -timeout=10 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/
+# The compiler that has the sanitizers' runtimes stands beside swiftc.
+FUZZ_CLANG       := $(dir $(realpath $(shell command -v $(SWIFT))))clang
+
+build/fuzz/%-replay: $(FUZZ_NEEDS) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) $(FUZZ_FLAGS) -O2 -Werror $(FUZZ_$*) Tests/reliability/replay.c -o $@ $(LINK) -lm
+
+build/fuzz/%-asan: $(FUZZ_NEEDS) build/asan/lib/libpente.a
+	@mkdir -p $(@D)
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -O1 -fsanitize=fuzzer,address,undefined -fuse-ld=lld $(FUZZ_$*) \
+	    build/asan/lib/libpente.a -o $@ -lm -lpthread
+
+ifeq ($(FLAVOUR),)
+build/asan/lib/libpente.a: $(SOURCES)
+	$(MAKE) FLAVOUR=asan $@
+endif
+
+test-fuzz-files: build/fuzz/safetensors-replay build/fuzz/table-replay build/venv/pente.stamp
+	build/fuzz/safetensors-replay 15000 Tests/reliability/corpus/safetensors
+	build/fuzz/table-replay 30000 Tests/reliability/corpus/table
+	$(PYTHON) Tests/reliability/fuzz_tables.py 6000
+
+check-fuzz-files: $(foreach kind,safetensors table,build/fuzz/$(kind)-replay build/fuzz/$(kind)-asan) build/venv/pente.stamp
+	@mkdir -p build/fuzz/found-safetensors build/fuzz/found-table
+	build/fuzz/safetensors-asan $(FUZZ_LIMITS) -malloc_limit_mb=64 -runs=300000 build/fuzz/found-safetensors \
+	    Tests/reliability/corpus/safetensors
+	build/fuzz/table-asan $(FUZZ_LIMITS) -malloc_limit_mb=1 -runs=100000 build/fuzz/found-table \
+	    Tests/reliability/corpus/table
+	build/fuzz/safetensors-replay 500000 Tests/reliability/corpus/safetensors
+	build/fuzz/table-replay 500000 Tests/reliability/corpus/table
+	$(PYTHON) Tests/reliability/fuzz_tables.py 45000
+
 # ---- Failing memory -------------------------------------------------------------------------------------------------
 
 # ---- Failing disks --------------------------------------------------------------------------------------------------
+
+ATTACKS += disks
+test-disks: build/tests/test_disks
+	build/tests/test_disks
+
+build/tests/save: Tests/reliability/save.c $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< -o $@ $(LINK)
+
+check-disks: build/tests/test_disks build/tests/save build/venv/pente.stamp
+	build/tests/test_disks 2500
+	Tests/reliability/check_disks.sh build/tests/save $(PYTHON)
 
 # ---- Threads --------------------------------------------------------------------------------------------------------
 
