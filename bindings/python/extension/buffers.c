@@ -72,11 +72,12 @@ static int refuse_layout(const Py_buffer *view, const char *name, const char *wh
 
 /* ---- From buffer to matrix -------------------------------------------------------------------------------------- */
 
+/* 1 or 0, as hasattr; or -1 for what is no answer, as that there is no memory. */
 static int has_attribute(PyObject *object, const char *name) {
     PyObject *value = attribute(object, name);
-    PyErr_Clear();
     Py_XDECREF(value);
-    return value != NULL;
+    if (value) return 1;
+    return PyErr_ExceptionMatches(PyExc_AttributeError) ? PyErr_Clear(), 0 : -1;
 }
 
 /* NumPy's array of what NumPy can read: a copy, perhaps. 1 if NumPy is not there. */
@@ -100,10 +101,11 @@ int view_get(Py_buffer *view, PyObject *object, const char *name) {
         view->obj = NULL; /* whatever the exporter left */
         return -1;
     }
-    if (has_attribute(object, "__dlpack__")) return dlpack_get(view, object, name);
-    if (has_attribute(object, "__array__") || has_attribute(object, "__array_interface__"))
-        return array_get(view, object);
-    return 1;
+    int has = has_attribute(object, "__dlpack__");
+    if (has) return has < 0 ? -1 : dlpack_get(view, object, name);
+    has = has_attribute(object, "__array__");
+    if (!has) has = has_attribute(object, "__array_interface__");
+    return has > 0 ? array_get(view, object) : has < 0 ? -1 : 1;
 }
 
 static int refuse_read_only(Py_buffer *view, const char *name) {
@@ -116,7 +118,8 @@ static int refuse_read_only(Py_buffer *view, const char *name) {
 static int acquire_writable(Py_buffer *view, PyObject *object, const char *name, pente_dtype dtype) {
     view->obj = NULL;
     if (!PyObject_CheckBuffer(object)) {
-        if (!has_attribute(object, "__dlpack__")) return refuse_object(object, name, dtype);
+        int has = has_attribute(object, "__dlpack__");
+        if (has <= 0) return has < 0 ? -1 : refuse_object(object, name, dtype);
         if (dlpack_get(view, object, name) < 0) return -1;
         return view->readonly ? refuse_read_only(view, name) : 0;
     }

@@ -22,8 +22,8 @@ static int add_parameter(SGD *self, int64_t index, PyObject *groups, PyObject *b
     pente_sgd_parameter_info info = PENTE_SGD_PARAMETER_INFO_INIT;
     if (check(pente_sgd_get_parameter_info(self->sgd, index, &info)) < 0) return -1;
     PyObject *number = PyLong_FromLongLong(index);
-    PyObject *params = PyDict_GetItemString(PyList_GetItem(groups, info.group), "params");
-    int failed = !number || PyList_Append(params, number) < 0;
+    PyObject *params = number ? dict_item(PyList_GetItem(groups, info.group), "params") : NULL;
+    int failed = !params || PyList_Append(params, number) < 0;
     if (!failed && info.has_momentum_buffer) {
         PyObject *buffer = momentum_buffer(self, index, &info);
         PyObject *entry = buffer ? Py_BuildValue("{sO}", "momentum_buffer", buffer) : NULL;
@@ -31,6 +31,7 @@ static int add_parameter(SGD *self, int64_t index, PyObject *groups, PyObject *b
         Py_XDECREF(entry);
         Py_XDECREF(buffer);
     }
+    Py_XDECREF(params);
     Py_XDECREF(number);
     return failed ? -1 : 0;
 }
