@@ -14,14 +14,25 @@
 
         private static var base: UnsafeMutableRawPointer { UnsafeMutableRawPointer(pente_reserve()) }
 
-        /// Throws if part of the reserve is taken and there still is no memory.
+        /// A further reserve, by its number + 1, while much of this one is taken; else 0.
+        private static let standIn = Atomic<Int>(0)
+
+        /// Throws if a quarter of the reserve is taken, as by objects that live on from calls that had no memory, and there
+        /// is no memory for another to stand in for it.
         @inline(__always)
-        package static func requireUntouched() throws(PenteError) {
-            if state.load(ordering: .relaxed) != 0 { try requireMemory() }
+        package static func requireRoom() throws(PenteError) {
+            if state.load(ordering: .relaxed) & 0xffff_ffff > capacity / 4 { try requireStandIn() }
         }
 
         @inline(never)
-        private static func requireMemory() throws(PenteError) { __real_free(try allocate(4096, alignment: 64)) }
+        private static func requireStandIn() throws(PenteError) {
+            if FurtherReserve.hasRoom(standIn.load(ordering: .acquiring) - 1) { return }
+            dismiss(standIn.exchange(try FurtherReserve.add() + 1, ordering: .acquiringAndReleasing))
+        }
+
+        private static func dismiss(_ former: Int) {
+            if former > 0 { FurtherReserve.leave(former - 1) }
+        }
 
         /// Runs `body`, whose objects take up to count · bytesEach bytes: so much is there, or it does not begin.
         package static func with<Result>(
@@ -65,6 +76,7 @@
                 let blocks = (before >> 32) &- 1
                 let after = blocks == 0 ? 0 : blocks << 32 | before & 0xffff_ffff
                 if state.compareExchange(expected: before, desired: after, ordering: .acquiringAndReleasing).exchanged {
+                    if blocks == 0 { dismiss(standIn.exchange(0, ordering: .acquiringAndReleasing)) }
                     return true
                 }
             }
@@ -119,6 +131,10 @@
             throw .outOfMemory
         }
 
+        static func hasRoom(_ i: Int) -> Bool {
+            i >= 0 && states[i].load(ordering: .acquiring) & 0xffff_ffff < size / 2
+        }
+
         /// One block less: the last one takes the reserve with it.
         static func leave(_ i: Int) {
             let memory = UnsafeMutableRawPointer(bitPattern: bases[i].load(ordering: .acquiring))
@@ -168,7 +184,7 @@
     }
 #else
     package enum Reserve {
-        package static func requireUntouched() throws(PenteError) {}
+        package static func requireRoom() throws(PenteError) {}
         package static func with<Result>(
             count: Int, bytesEach: Int, _ body: () throws(PenteError) -> Result
         ) throws(PenteError) -> Result {

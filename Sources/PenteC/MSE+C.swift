@@ -132,7 +132,7 @@ public func pente_mse_forward_elements(
     _ mse: OpaquePointer!, _ prediction: UnsafePointer<pente_matrix>!, _ target: UnsafePointer<pente_matrix>!,
     _ sample_weight: UnsafePointer<pente_matrix>!, _ squares: UnsafePointer<pente_matrix>!
 ) -> pente_status {
-    statusOfStep("pente_mse_forward_elements") { () throws(PenteError) in
+    status("pente_mse_forward_elements") { () throws(PenteError) in
         try withMSEOfStep(mse) { (mse) throws(PenteError) in
             let matrices = LossMatrices(prediction: prediction, target: target, sampleWeight: sample_weight)
             if try matrices.isFloat32 {

@@ -48,7 +48,7 @@ func statusOfStep(
     let modes = pente_begin_arithmetic()
     var status: pente_status = 0
     do throws(PenteError) {
-        if allocates { try Reserve.requireUntouched() }
+        if allocates { try Reserve.requireRoom() }
         try body()
     } catch {
         status = failed(function, error)

@@ -9,14 +9,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-atomic_long allocations, live_blocks, allowed = -1;
-static atomic_long refused;
+atomic_long allocations, live_blocks, refused, allowed = -1;
+atomic_bool fails_once;
+long dense = 64, sparse = 8, tries;
 
 static bool may_allocate(void) {
     atomic_fetch_add(&allocations, 1);
     long left = atomic_load(&allowed);
     while (left > 0 && !atomic_compare_exchange_weak(&allowed, &left, left - 1)) {}
     if (left != 0) return true;
+    if (atomic_load(&fails_once)) atomic_store(&allowed, -1);
     atomic_fetch_add(&refused, 1);
     errno = ENOMEM;
     return false;
@@ -79,9 +81,9 @@ void skip_unless_counting(void) {
 }
 
 /* What a child process found; DONE is the call that had memory enough. */
-enum { REFUSED_WELL, DONE, WRONG_STATUS, CHANGED_STATE, FAILED_AFTERWARDS, OTHER_BITS, LEAKED };
-static const char *const findings[] = {"was refused", "was done", "gave another status", "changed something",
-                                       "failed with memory again", "gave other bits with memory again", "leaked"};
+enum { AS_IT_SHOULD, DONE, WRONG_STATUS, CHANGED_STATE, FAILED_AFTERWARDS, OTHER_BITS, LEAKED };
+static const char *const findings[] = {"went as it should", "was done", "gave another status", "changed something",
+                                       "failed with memory again", "gave other bits", "leaked"};
 
 static int try_with(const trial *t, long count, void *bench, void *twin, long live_before) {
     uint64_t before = t->fingerprint(bench);
@@ -89,36 +91,54 @@ static int try_with(const trial *t, long count, void *bench, void *twin, long li
     atomic_store(&allowed, count);
     pente_status status = t->run(bench);
     atomic_store(&allowed, -1);
-    if (status == PENTE_OK) return DONE;
-    if (status != PENTE_OUT_OF_MEMORY || atomic_load(&refused) == 0) return WRONG_STATUS;
-    if (t->fingerprint(bench) != before) return CHANGED_STATE;
-    if (t->run(bench) != PENTE_OK || t->run(twin) != PENTE_OK) return FAILED_AFTERWARDS;
+    if (atomic_load(&refused) == 0) return status == PENTE_OK ? DONE : WRONG_STATUS;
+    if (status != PENTE_OK) {
+        if (status != PENTE_OUT_OF_MEMORY) return WRONG_STATUS;
+        if (t->fingerprint(bench) != before) return CHANGED_STATE;
+        if (t->run(bench) != PENTE_OK) return FAILED_AFTERWARDS;
+    }
+    if (t->run(twin) != PENTE_OK) return FAILED_AFTERWARDS;
     if (t->fingerprint(bench) != t->fingerprint(twin)) return OTHER_BITS;
     t->free_made(bench);
     t->free_made(twin);
     t->free_bench(bench);
     t->free_bench(twin);
-    return atomic_load(&live_blocks) == live_before ? REFUSED_WELL : LEAKED;
+    return atomic_load(&live_blocks) == live_before ? AS_IT_SHOULD : LEAKED;
+}
+
+/* Returns whether it was done; *wrong counts. */
+static bool try_in_child(const trial *t, long count, void *bench, void *twin, long live_before, int *wrong) {
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        static const int signals[] = {SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE};
+        for (size_t i = 0; i < COUNT(signals); i++) signal(signals[i], SIG_DFL); /* cmocka catches them */
+        alarm(60); /* nor may it hang */
+        _exit(try_with(t, count, bench, twin, live_before));
+    }
+    tries++;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == DONE) return true;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == AS_IT_SHOULD) return false;
+    ++*wrong;
+    print_error("%s with %ld allocations%s %s %d\n", t->name, count, atomic_load(&fails_once) ? " and one failure" : "",
+                WIFEXITED(status) ? findings[WEXITSTATUS(status)] : "died of signal",
+                WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    return false;
 }
 
 int exhaust(const trial *t, void *bench, void *twin, long live_before) {
+    const char *asked = getenv("PENTE_DENSE");
     int wrong = 0;
-    for (long count = 0; count < 1000000; count += count < 64 ? 1 : count / 8) { /* many in steps */
-        int status = 0;
-        pid_t child = fork();
-        if (child == 0) {
-            static const int signals[] = {SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE};
-            for (size_t i = 0; i < COUNT(signals); i++) signal(signals[i], SIG_DFL); /* cmocka catches them */
-            _exit(try_with(t, count, bench, twin, live_before));
+    if (asked) dense = atol(asked), sparse = 16;
+    for (int once = 0; once < 2; once++) {
+        atomic_store(&fails_once, once);
+        long count = 0;
+        while (count < 1000000 && !try_in_child(t, count, bench, twin, live_before, &wrong)) {
+            count += count < dense ? 1 : (count + sparse - 1) / sparse;
         }
-        assert_int_equal(waitpid(child, &status, 0), child);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == DONE) break;
-        if (WIFEXITED(status) && WEXITSTATUS(status) == REFUSED_WELL) continue;
-        wrong++;
-        print_error("%s with %ld allocations %s %d\n", t->name, count,
-                    WIFEXITED(status) ? findings[WEXITSTATUS(status)] : "died of signal",
-                    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
     }
+    atomic_store(&fails_once, false);
     OK(t->run(bench));
     OK(t->run(twin));
     t->free_made(bench);

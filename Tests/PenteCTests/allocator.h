@@ -9,6 +9,8 @@
 
 extern atomic_long allocations, live_blocks; /* of all threads */
 extern atomic_long allowed;                  /* how many more succeed; -1: all */
+extern atomic_bool fails_once;               /* then one fails, and all after it succeed */
+extern atomic_long refused;                  /* how many have failed */
 
 /* Valgrind puts its own allocator before this one. */
 void skip_unless_counting(void);
@@ -22,10 +24,16 @@ typedef struct trial {
     void (*free_bench)(void *bench);
 } trial;
 
-/* Lets 0, 1, 2 ... allocations succeed and the next ones fail, until the call has enough: each time in a process of its
- * own, for one that crashes is a finding like the others. A refused call changes nothing; with memory again it goes as
- * it goes for the bench's twin, that always had memory; and in the end every block since live_before is freed. Returns
- * how many tries went wrong. Both benches have made the call once then. */
+/* Lets 0, 1, 2 ... allocations succeed and the next one, or all the next ones, fail, until the call has enough: each time
+ * in a process of its own, for one that crashes is a finding like the others. A refused call changes nothing; with memory
+ * again it goes as it goes for the bench's twin, that always had memory, and so does one that does without what it could
+ * not have; and in the end every block since live_before is freed. Returns how many tries went wrong. Both benches have
+ * made the call once then. */
 int exhaust(const trial *trial, void *bench, void *twin, long live_before);
+
+/* Up to so many, 64, each count is tried, and of more those that are larger by an eighth: by 1/sparse. In the environment
+ * PENTE_DENSE stands for the first, and the second is 16 then. */
+extern long dense, sparse;
+extern long tries; /* how many there were, in all */
 
 #endif

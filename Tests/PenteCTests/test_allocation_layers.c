@@ -327,6 +327,7 @@ static void test_large_chain(void **state) {
     large_free(&l);
     large_free(&twin);
     long live_before = atomic_load(&live_blocks);
+    dense = 4, sparse = 1; /* of thousands */
     large_new(&l, "bench");
     large_new(&twin, "twin");
     for (size_t i = 0; i < COUNT(large_trials); i++) wrong += exhaust(&large_trials[i], &l, &twin, live_before);

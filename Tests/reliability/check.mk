@@ -4,6 +4,9 @@
 # Each section adds the names of its attacks.
 ATTACKS :=
 
+# Not on a disk, whose time it would be, where there is memory to write files to; and a locale with comma decimals.
+HOSTED  := LOCPATH=build/locale $(if $(wildcard /dev/shm),TMPDIR=/dev/shm)
+
 # ---- Fuzzing the API ------------------------------------------------------------------------------------------------
 
 # Sequences of calls of every function (see Tests/reliability/api_fuzzer/fuzzer.h). The corpus is replayed by every
@@ -90,6 +93,28 @@ check-fuzz-files: $(foreach kind,safetensors table,build/fuzz/$(kind)-replay bui
 
 # ---- Failing memory -------------------------------------------------------------------------------------------------
 
+ATTACKS += memory
+MEMORY_PY = PYTHONMALLOC=malloc LD_PRELOAD=$(CURDIR)/build/tests/libfailing.so $(PYTHON) -P Tests/reliability/memory.py
+
+build/tests/memory: Tests/reliability/memory.c $(C_NEEDS) $(LIBRARY) | build/setup-test.stamp
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(EXAMPLE) -ITests/PenteCTests $< $(C_COMMON) $(C_CASES) $(C_MEMORY) -o $@ $(LINK) -lcmocka \
+	    -lpthread -lm -ldl
+
+build/tests/libfailing.so: Tests/reliability/failing.c | build/setup-test.stamp
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(EXAMPLE) -fPIC -shared $< -o $@ -ldl
+
+test-memory: build/tests/memory build/tests/libfailing.so build/venv/pente.stamp
+	$(HOSTED) build/tests/memory
+	$(HOSTED) $(MEMORY_PY) 3
+
+# The first two hundred allocations one by one, and then some; and a hundred thousand random calls.
+check-memory: test-memory build/tests/test_allocation build/tests/test_allocation_layers
+	PENTE_DENSE=200 $(HOSTED) build/tests/memory Tests/PenteCTests/exports.txt 100000
+	for test in allocation allocation_layers; do PENTE_DENSE=200 $(HOSTED) build/tests/test_$$test || exit 1; done
+	$(HOSTED) $(MEMORY_PY) 100
+
 # ---- Failing disks --------------------------------------------------------------------------------------------------
 
 ATTACKS += disks
@@ -165,8 +190,6 @@ test-fork: build/reliability/forks
 
 ATTACKS += host
 HOST    := $(addprefix build/tests/host_,modes signals stack surroundings copies)
-# Not on a disk, whose time it would be, where there is memory to write files to; and a locale with comma decimals.
-HOSTED  := LOCPATH=build/locale $(if $(wildcard /dev/shm),TMPDIR=/dev/shm)
 
 build/tests/host_%: Tests/reliability/host_%.c $(wildcard Tests/reliability/workout.*) $(C_NEEDS) $(LIBRARY) \
     | build/setup-test.stamp
