@@ -323,6 +323,13 @@ check-coverage: $(addprefix build/coverage/tests/test_,$(C_TESTS))
 	"$(LLVM)/llvm-profdata" merge -sparse build/coverage/profiles/*.profraw -o build/coverage/c.profdata
 	$(SWIFT) test -c release --enable-code-coverage --scratch-path build/coverage/swift
 	python3 Tests/reliability/coverage.py 95 "$(LLVM)/llvm-cov" $(COVERED)
+# The arithmetic, changed on purpose, fails a test. There is no short form: the library with the mutants alone takes two
+# minutes to compile. What was answered is not asked again: rm -r build/mutants asks all of it.
+.PHONY: check-mutations
+check: check-mutations
+check-mutations:
+	$(MAKE) $(addprefix build/tests/test_,$(C_TESTS))
+	python3 Tests/reliability/mutate.py
 
 # ---- All of them -----------------------------------------------------------------------------------------------------
 
