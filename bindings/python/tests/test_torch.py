@@ -63,6 +63,46 @@ def test_forward_and_backward(dtype, rows, in_features, out_features):
     assert_close(ours.bias_grad, theirs.bias.grad, dtype)
 
 
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 1e30, -1e30, np.inf, -np.inf, np.nan]
+ACTIVATIONS = {
+    pente.ReLU: torch.relu,
+    pente.LeakyReLU: torch.nn.functional.leaky_relu,
+    pente.Tanh: torch.tanh,
+    pente.Sigmoid: torch.sigmoid,
+    pente.Softplus: torch.nn.functional.softplus,
+}
+
+
+def assert_same_specials(ours, theirs, dtype):
+    """NaNs, infinities and signs of zeros in the same places."""
+    ours, theirs = np.asarray(ours), theirs.detach().numpy()
+    assert_close(ours, theirs, dtype)
+    zeros = (ours == 0) & (theirs == 0)
+    assert (np.signbit(ours) == np.signbit(theirs))[zeros].all()
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_activations_of_what_is_not_finite(dtype, kind):
+    x, grad_output = (np.array(part, dtype) for part in np.meshgrid(SPECIAL, SPECIAL))
+    their_x = torch.from_numpy(x).requires_grad_()
+    theirs = ACTIVATIONS[kind](their_x)
+    theirs.backward(torch.from_numpy(grad_output))
+    ours = kind(dtype=dtype)
+    assert_same_specials(ours(x), theirs, dtype)
+    assert_same_specials(ours.backward(grad_output), their_x.grad, dtype)
+
+
+def test_losses_of_what_is_not_finite(dtype):
+    prediction, target = (np.array(part, dtype) for part in np.meshgrid(SPECIAL, SPECIAL))
+    their_prediction, their_target = (torch.from_numpy(part).requires_grad_() for part in (prediction, target))
+    theirs = torch.nn.MSELoss(reduction="none")(their_prediction, their_target)
+    theirs.backward(torch.ones_like(theirs))
+    loss = pente.MSELoss("none")
+    assert_same_specials(loss(prediction, target), theirs, dtype)
+    assert_same_specials(loss.backward(), their_prediction.grad, dtype)
+    assert_close(loss.target_grad, their_target.grad, dtype)  # but -0 for 0: it is minus the prediction's
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_losses(dtype, reduction):
     prediction, target = data(20, 3, dtype), data(20, 3, dtype, seed=1)
