@@ -259,13 +259,27 @@ bits: build/tests/test_bits
 
 # ---- Extremes -------------------------------------------------------------------------------------------------------
 
+ATTACKS += extremes
+EXTREMES := build/tests/bounds build/tests/specials
+$(EXTREMES): build/tests/%: Tests/reliability/%.c $(wildcard Tests/PenteCTests/*.[ch]) $(LIBRARY) | build/setup-test.stamp
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) -o $@ $(LINK) -lcmocka -lpthread -lm
+
+test-extremes: $(EXTREMES)
+	build/tests/bounds
+	build/tests/specials
+
+check-extremes: $(EXTREMES)
+	build/tests/bounds long
+	build/tests/specials long
+
 # ---- NIST StRD ------------------------------------------------------------------------------------------------------
 
 ATTACKS += nist
 test-nist: build/venv/pente.stamp
 	$(PYTHON) Tests/reliability/nist.py
 
-check-nist: build/venv/pente.stamp judges
+check-nist: build/venv/pente.stamp
 	$(PYTHON) Tests/reliability/nist.py --table
 
 # ---- The checked build ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import sys
 import warnings
 from decimal import Decimal
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,7 +214,7 @@ def main(shows_table):
         problem = Problem(name)
         allowed = problem.allowed()
         ways = {"SGD": by_pente(problem), "LinearRegressor": by_estimator(problem), "lstsq": by_lstsq(problem)}
-        if shows_table:
+        if shows_table and find_spec("torch"):
             ways["torch"] = by_torch(problem)
         digits = {way: problem.digits(coefficients) for way, coefficients in ways.items()}
         for way in ("SGD", "LinearRegressor"):
