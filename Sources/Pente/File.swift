@@ -77,8 +77,8 @@ struct FileWriter: ~Copyable {
             let step = PenteSystem.write(temporary.descriptor, memory + done, min(count - done, 1 << 30))
             if step > 0 {
                 done += step
-            } else if step == 0 || pente_errno() != EINTR {  // nothing written is no error of the system's, nor progress
-                if step == 0 { pente_set_errno(EIO) }
+            } else if step == 0 || pente_errno() != EINTR {
+                if step == 0 { pente_set_errno(EIO) }  // no error of the system, nor progress
                 throw .file(path)
             }
         }
