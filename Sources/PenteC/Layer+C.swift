@@ -142,7 +142,7 @@ public func pente_layer_gradient_view(
 
 @_cdecl("pente_layer_zero_gradients") @implementation
 public func pente_layer_zero_gradients(_ layer: OpaquePointer!) -> pente_status {
-    statusOfStep("pente_layer_zero_gradients") { () throws(PenteError) in
+    status("pente_layer_zero_gradients") { () throws(PenteError) in
         try withLayerOfStep(layer, .write) { layer in layer.zeroGradients() }
     }
 }
