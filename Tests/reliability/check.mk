@@ -7,6 +7,16 @@ ATTACKS :=
 # Not on a disk, whose time it would be, where there is memory to write files to; and a locale with comma decimals.
 HOSTED  := LOCPATH=build/locale $(if $(wildcard /dev/shm),TMPDIR=/dev/shm)
 
+# The compiler and the tools whose runtimes and formats fit swiftc's stand beside it.
+SWIFT_BIN = $(dir $(realpath $(shell command -v $(SWIFT)c)))
+CLANG     = $(SWIFT_BIN)clang
+
+# A flavour's archive, by a make of that flavour, in which the Makefile has the rule.
+ifeq ($(FLAVOUR),)
+$(patsubst %,build/%/lib/libpente.a,asan tsan coverage): build/%/lib/libpente.a: $(SOURCES) Makefile | build/setup.stamp
+	+$(MAKE) --no-print-directory FLAVOUR=$* $@
+endif
+
 # ---- Fuzzing the API ------------------------------------------------------------------------------------------------
 
 # Sequences of calls of every function (see Tests/reliability/api_fuzzer/fuzzer.h). The corpus is replayed by every
@@ -19,8 +29,6 @@ FUZZ_API_SOURCES := $(filter-out %/replay.c,$(wildcard $(FUZZ_API)/*.c))
 FUZZ_API_IN := TMPDIR=$(firstword $(wildcard /dev/shm) /tmp)
 # What malloc keeps for a thread would count as leaked.
 FUZZ_API_IN += GLIBC_TUNABLES=glibc.malloc.tcache_count=0
-# Swift's compiler stands beside one for C that can fuzz.
-FUZZ_CC = $(shell dirname "$$(readlink -f "$$(command -v $(SWIFT)c)")")/clang
 
 # A function of the API that the fuzzer does not call is missing at the link.
 build/fuzz-api/exports.inc: Tests/PenteCTests/exports.txt
@@ -31,13 +39,8 @@ build/fuzz-api/replay: $(FUZZ_API_SOURCES) $(FUZZ_API)/replay.c $(wildcard $(FUZ
 	$(CC) -std=gnu11 -Iinclude -Ibuild/fuzz-api $(CFLAGS) $(WARNINGS) $(filter %.c,$^) -o $@ $(LINK) -lm
 
 build/fuzz-api/fuzzer: $(FUZZ_API_SOURCES) $(wildcard $(FUZZ_API)/*.h) build/fuzz-api/exports.inc build/asan/lib/libpente.a
-	$(FUZZ_CC) -std=gnu11 -g -O1 $(WARNINGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	$(CLANG) -std=gnu11 -g -O1 $(WARNINGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 	    -Iinclude -Ibuild/fuzz-api $(filter %.c %.a,$^) -o $@ -lm -fuse-ld=lld
-
-ifeq ($(FLAVOUR),)
-build/asan/lib/libpente.a: $(SOURCES) Makefile | build/setup.stamp
-	$(MAKE) FLAVOUR=asan $@
-endif
 
 test-fuzz-api: build/fuzz-api/replay
 	$(FUZZ_API_IN) build/fuzz-api/replay $(FUZZ_API)/corpus 400000
@@ -59,8 +62,6 @@ FUZZ_table       := $(addprefix Tests/reliability/,fuzz_table.c fuzz.c) bindings
 FUZZ_FLAGS       := -std=c11 -g -Wall -Wextra -Iinclude -Ibindings/c -ffp-contract=off
 FUZZ_NEEDS       := $(wildcard Tests/reliability/*.[ch]) bindings/c/table.c bindings/c/table.h
 FUZZ_LIMITS      := -max_len=8192 -timeout=10 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/
-# The compiler that has the sanitizers' runtimes stands beside swiftc.
-FUZZ_CLANG       := $(dir $(realpath $(shell command -v $(SWIFT))))clang
 
 build/fuzz/%-replay: $(FUZZ_NEEDS) $(LIBRARY)
 	@mkdir -p $(@D)
@@ -68,13 +69,8 @@ build/fuzz/%-replay: $(FUZZ_NEEDS) $(LIBRARY)
 
 build/fuzz/%-asan: $(FUZZ_NEEDS) build/asan/lib/libpente.a
 	@mkdir -p $(@D)
-	$(FUZZ_CLANG) $(FUZZ_FLAGS) -O1 -fsanitize=fuzzer,address,undefined -fuse-ld=lld $(FUZZ_$*) \
+	$(CLANG) $(FUZZ_FLAGS) -O1 -fsanitize=fuzzer,address,undefined -fuse-ld=lld $(FUZZ_$*) \
 	    build/asan/lib/libpente.a -o $@ -lm -lpthread
-
-ifeq ($(FLAVOUR),)
-build/asan/lib/libpente.a: $(SOURCES)
-	$(MAKE) FLAVOUR=asan $@
-endif
 
 test-fuzz-files: build/fuzz/safetensors-replay build/fuzz/table-replay build/venv/pente.stamp
 	build/fuzz/safetensors-replay 15000 Tests/reliability/corpus/safetensors
@@ -144,23 +140,18 @@ $(addprefix build/reliability/,storm forks handles): build/reliability/%: Tests/
 	$(CC) $(CROWDED) $(CFLAGS) $< $(CROWD) -o $@ $(LINK) -lcmocka -lpthread -lm
 
 # ThreadSanitizer's runtime for Swift and C comes with Swift's clang, which wants Swift's libdispatch beside it.
-SWIFT_BIN   = $(dir $(realpath $(shell command -v $(SWIFT) 2>/dev/null)))
 SWIFT_LIB   = $(SWIFT_BIN)../lib/swift/linux
-TSAN_C      = $(SWIFT_BIN)clang -g -O1 -fsanitize=thread -fuse-ld=lld $(CROWDED)
+TSAN_C      = $(CLANG) -g -O1 -fsanitize=thread -fuse-ld=lld $(CROWDED)
 TSAN_LINK   = build/tsan/lib/libpente.a -L$(SWIFT_LIB) -Wl,-rpath,$(SWIFT_LIB) -ldispatch -lBlocksRuntime -lcmocka \
               -lpthread -lm
 TSAN_TESTS := $(addprefix build/tsan/test_,threads threads_chain threads_count custom_calls callbacks)
 # It knows some layouts of addresses alone, and else nothing of children of fork().
 TSAN_RUN   := TSAN_OPTIONS=die_after_fork=0 setarch -R
 
-.PHONY: tsan-library
-tsan-library: | build/setup-test.stamp
-	$(MAKE) FLAVOUR=tsan build/tsan/lib/libpente.a
-
-$(TSAN_TESTS): build/tsan/test_%: Tests/PenteCTests/test_%.c $(wildcard Tests/PenteCTests/*.[ch]) tsan-library
+$(TSAN_TESTS): build/tsan/test_%: Tests/PenteCTests/test_%.c $(wildcard Tests/PenteCTests/*.[ch]) build/tsan/lib/libpente.a
 	$(TSAN_C) $< $(C_COMMON) -o $@ $(TSAN_LINK)
 
-build/tsan/storm: Tests/reliability/storm.c $(CROWD_NEEDS) tsan-library
+build/tsan/storm: Tests/reliability/storm.c $(CROWD_NEEDS) build/tsan/lib/libpente.a
 	$(TSAN_C) $< $(CROWD) -o $@ $(TSAN_LINK)
 
 check-threads: build/tsan/storm $(TSAN_TESTS) $(addprefix build/reliability/,storm handles)
@@ -314,29 +305,23 @@ check-debug: test-debug
 # everything anew, twice.
 .PHONY: check-coverage
 check: check-coverage
-LLVM    = $$(dirname "$$(readlink -f "$$(command -v $(SWIFT)c)")")
-PROFILE = $$(find "$(LLVM)/../lib" -name 'libclang_rt.profile-$(shell uname -m).a' | head -1)
+PROFILE   = $(wildcard $(SWIFT_BIN)../lib/clang/*/lib/linux/libclang_rt.profile-$(shell uname -m).a)
 COVERED := build/coverage/swift/release/codecov/default.profdata=build/coverage/swift/release/pentePackageTests.xctest \
            build/coverage/c.profdata=build/coverage/tests/test_bits
 
-build/coverage/tests/test_%: Tests/PenteCTests/test_%.c Tests/reliability/profile.c $(C_NEEDS) $(SOURCES) \
-    | build/setup-test.stamp build/coverage/made
+build/coverage/tests/test_%: Tests/PenteCTests/test_%.c Tests/reliability/profile.c $(C_NEEDS) \
+    build/coverage/lib/libpente.a | build/setup-test.stamp
 	@mkdir -p $(@D)
 	$(C_TEST) Tests/reliability/profile.c build/coverage/lib/libpente.a $(PROFILE) \
 	    -Wl,-u,__llvm_profile_runtime -Wl,--wrap=_exit -lcmocka -lpthread -lm
-
-# Not the archive's own rule, which is there in a make of that flavour.
-.PHONY: build/coverage/made
-build/coverage/made: | build/setup.stamp
-	+$(MAKE) --no-print-directory FLAVOUR=coverage build/coverage/lib/libpente.a
 
 check-coverage: $(addprefix build/coverage/tests/test_,$(C_TESTS))
 	rm -rf build/coverage/profiles
 	for test in $(C_TESTS); do \
 	    LLVM_PROFILE_FILE=build/coverage/profiles/$$test-%m.profraw build/coverage/tests/test_$$test || exit 1; done
-	"$(LLVM)/llvm-profdata" merge -sparse build/coverage/profiles/*.profraw -o build/coverage/c.profdata
+	"$(SWIFT_BIN)llvm-profdata" merge -sparse build/coverage/profiles/*.profraw -o build/coverage/c.profdata
 	$(SWIFT) test -c release --enable-code-coverage --scratch-path build/coverage/swift
-	python3 Tests/reliability/coverage.py 95 "$(LLVM)/llvm-cov" $(COVERED)
+	python3 Tests/reliability/coverage.py 95 "$(SWIFT_BIN)llvm-cov" $(COVERED)
 # The arithmetic, changed on purpose, fails a test. There is no short form: the library with the mutants alone takes two
 # minutes to compile. What was answered is not asked again: rm -r build/mutants asks all of it.
 .PHONY: check-mutations
