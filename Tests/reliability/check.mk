@@ -256,13 +256,15 @@ $(EXTREMES): build/tests/%: Tests/reliability/%.c $(wildcard Tests/PenteCTests/*
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< $(C_COMMON) -o $@ $(LINK) -lcmocka -lpthread -lm
 
-test-extremes: $(EXTREMES)
+test-extremes: $(EXTREMES) build/venv/pente.stamp
 	build/tests/bounds
 	build/tests/specials
+	$(PYTHON) Tests/reliability/exactness.py
 
-check-extremes: $(EXTREMES)
+check-extremes: $(EXTREMES) build/venv/pente.stamp
 	build/tests/bounds long
 	build/tests/specials long
+	$(PYTHON) Tests/reliability/exactness.py --long
 
 # ---- NIST StRD ------------------------------------------------------------------------------------------------------
 
