@@ -94,7 +94,7 @@ static int rewrite(void) {
     while (fgets(line, sizeof line, file)) {
         if (read_run(line, &r)) {
             hash_run(&r, false, hashes);
-            changed += r.hashes[PASS][0] && memcmp(hashes, r.hashes, sizeof hashes);
+            for (int k = 0; k < PARTS; k++) changed += r.hashes[k][0] && strcmp(hashes[k], r.hashes[k]);
             printf(FORMAT, r.description, hashes[PASS], hashes[STEPS], hashes[FIT]);
         } else if (sscanf(line, "changes %d", &before) == 1) {
             printf("changes %d\n", now);
@@ -104,7 +104,7 @@ static int rewrite(void) {
     }
     fclose(file);
     if (changed == 0 || now > before) return 0;
-    fprintf(stderr, "%d runs give other bits: add a line \"- bits:\" to CHANGELOG.md first, that says which and why\n",
+    fprintf(stderr, "%d hashes are others: first add a line \"- bits:\" to CHANGELOG.md that says which and why\n",
             changed);
     return 1;
 }
