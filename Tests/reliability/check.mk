@@ -228,7 +228,7 @@ test-soak: build/tests/soak build/venv/pente.stamp
 # ---- The same bits --------------------------------------------------------------------------------------------------
 
 # The short form is part of test-c, test-levels, test-python and test-swift. The long one: each run with each number of
-# threads, in each language, on each level of processor that there is or that an emulator has.
+# threads, in each language, on each level of processor that there is or that an emulator has, which takes an hour.
 .PHONY: bits check-bits
 check: check-bits
 check-bits: export PENTE_BITS := all
