@@ -223,7 +223,7 @@ check-soak: build/tests/soak build/venv/pente.stamp
 
 test-soak: build/tests/soak build/venv/pente.stamp
 	build/tests/soak 10000000 10000
-	$(PYTHON) $(SOAK) 20000 500
+	$(PYTHON) $(SOAK) 20000 1000
 
 # ---- The same bits --------------------------------------------------------------------------------------------------
 
