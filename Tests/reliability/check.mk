@@ -311,16 +311,16 @@ PROFILE   = $(wildcard $(SWIFT_BIN)../lib/clang/*/lib/linux/libclang_rt.profile-
 COVERED := build/coverage/swift/release/codecov/default.profdata=build/coverage/swift/release/pentePackageTests.xctest \
            build/coverage/c.profdata=build/coverage/tests/test_bits
 
-build/coverage/tests/test_%: Tests/PenteCTests/test_%.c Tests/reliability/profile.c $(C_NEEDS) \
-    build/coverage/lib/libpente.a | build/setup-test.stamp
+build/coverage/tests/test_%: Tests/PenteCTests/test_%.c $(C_NEEDS) build/coverage/lib/libpente.a \
+    | build/setup-test.stamp
 	@mkdir -p $(@D)
-	$(C_TEST) Tests/reliability/profile.c build/coverage/lib/libpente.a $(PROFILE) \
-	    -Wl,-u,__llvm_profile_runtime -Wl,--wrap=_exit -lcmocka -lpthread -lm
+	$(C_TEST) build/coverage/lib/libpente.a $(PROFILE) \
+	    -Wl,-u,__llvm_profile_runtime -lcmocka -lpthread -lm
 
 check-coverage: $(addprefix build/coverage/tests/test_,$(C_TESTS))
 	rm -rf build/coverage/profiles
 	for test in $(C_TESTS); do \
-	    LLVM_PROFILE_FILE=build/coverage/profiles/$$test-%m.profraw build/coverage/tests/test_$$test || exit 1; done
+	    LLVM_PROFILE_FILE=build/coverage/profiles/$$test-%p.profraw build/coverage/tests/test_$$test || exit 1; done
 	"$(SWIFT_BIN)llvm-profdata" merge -sparse build/coverage/profiles/*.profraw -o build/coverage/c.profdata
 	$(SWIFT) test -c release --enable-code-coverage --scratch-path build/coverage/swift
 	python3 Tests/reliability/coverage.py 95 "$(SWIFT_BIN)llvm-cov" $(COVERED)
