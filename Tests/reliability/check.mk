@@ -296,7 +296,8 @@ $(MISTAKES): Tests/reliability/mistakes.c $(C_COMMON) $(wildcard Tests/PenteCTes
 
 test-debug: debug $(MISTAKES) $(addprefix build/tests/test_,$(C_TESTS))
 	for test in $(MISTAKES); do $(WITH_DEBUG) ASAN_OPTIONS=detect_leaks=0 $$test || exit 1; done
-	printf '%s\n' $(filter-out $(TAKE_LONG),$(C_TESTS)) | $(WITH_DEBUG) xargs -P "$$(nproc)" -I TEST build/tests/test_TEST
+	printf '%s\n' $(filter-out $(TAKE_LONG),$(C_TESTS)) | \
+	    xargs -P "$$(nproc)" -I TEST env $(WITH_DEBUG) build/tests/test_TEST
 
 check-debug: test-debug
 	for test in $(TAKE_LONG); do $(WITH_DEBUG) build/tests/test_$$test || exit 1; done
