@@ -5,11 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The layout in Sources/PenteC/Handles.swift: 24 bits of generation, of which every second one is a handle's, and the place
- * in bits 4 to 27. */
-enum { GENERATIONS = 1 << 23, PLACES = (64 << 18) - 64 };
+/* The layout in Sources/PenteC/Handles.swift: the place in bits 4 to 27, then 24 bits of generation, of which every second
+ * one is a handle's. They begin somewhere in the first quarter. */
+enum { GENERATIONS = 1 << 24, PLACES = (64 << 18) - 64 };
 
 static uint64_t place_of(const void *handle) { return (uint64_t)(uintptr_t)handle >> 4 & 0xffffff; }
+
+/* How many handles of its place are left, itself among them. */
+static long left_from(const void *handle) {
+    return (GENERATIONS - (long)((uint64_t)(uintptr_t)handle >> 28 & 0xffffff) + 1) / 2;
+}
 
 /* No handle comes twice: a place is left for another one when its generations are used up. */
 static void test_generations(void **state) {
@@ -17,13 +22,14 @@ static void test_generations(void **state) {
     pente_mse *first = mse_new(PENTE_MEAN), *mse = first, *last = first;
     uint64_t place = place_of(first);
     long uses = 0;
+    assert_true(left_from(first) > GENERATIONS / 2 * 3 / 4 - 100);
     for (; place_of(mse) == place && uses <= GENERATIONS; uses++) {
         assert_true(uses == 0 || mse > last);
         OK(pente_mse_free(mse));
         last = mse;
         mse = mse_new(PENTE_MEAN);
     }
-    assert_int_equal(uses, GENERATIONS);
+    assert_int_equal(uses, left_from(first));
     REFUSED(PENTE_INVALID_HANDLE, pente_mse_free(first));
     REFUSED(PENTE_INVALID_HANDLE, pente_mse_free(last));
     for (int i = 0; i < 100; i++) {
@@ -42,7 +48,7 @@ static void test_last_generation_that_is_held(void **state) {
     pente_mse *used[2] = {mse_new(PENTE_MEAN), mse_new(PENTE_MEAN)}; /* where the test before was: the layer's place is new */
     OK(pente_activation_new(PENTE_RELU, NULL, &layer));
     uint64_t place = place_of(layer);
-    for (long i = 1; i < GENERATIONS; i++) {
+    for (long left = left_from(layer); left > 1; left--) {
         OK(pente_layer_free(layer));
         OK(pente_activation_new(PENTE_RELU, NULL, &layer));
     }
