@@ -121,7 +121,7 @@ struct Slot {
     /// Below a quarter of all, and not the one of another copy of the library in the process, whose tokens mean nothing
     /// here.
     fileprivate var firstGeneration: UInt64 {
-        UInt64(UInt(bitPattern: memory)) &* 0x9e37_79b9_7f4a_7c15 >> 42 & ~1
+        (UInt64(UInt(bitPattern: memory)) &* 0x9e37_79b9_7f4a_7c15) >> 42 & ~1
     }
 
     /// Begins an access if nobody is in the way; for a token, only if it is this slot's.
