@@ -1,4 +1,4 @@
-"""In float32 nothing is further from the exact result than PyTorch's, ten million rows included."""
+"""In float32 nothing is further from the exact result than PyTorch's; make check-extremes asks it of more, in both types."""
 
 import pente
 import pytest
@@ -38,8 +38,6 @@ def exact(x, y, weight, bias):
 @pytest.mark.parametrize(
     "q, n, p",
     [
-        (10_000_000, 4, 1),
-        (10_000_000, 2, 3),
         (1_000_000, 32, 1),
         (65_536, 64, 4),
         (4096, 768, 64),
