@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* RTLD_NEXT, dl_iterate_phdr */
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <link.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,6 +14,8 @@ static atomic_long live_blocks;
 static _Thread_local bool is_armed __attribute__((tls_model("initial-exec")));
 static uintptr_t first_address, last_address; /* of the library's code; the last is 0 for any */
 static long seen, failing_from, failing_until;
+static void *callers[8]; /* of the first that failed */
+static int caller_count;
 
 static int find_library(struct dl_phdr_info *info, size_t size, void *name) {
     (void)size;
@@ -32,7 +35,7 @@ static int find_library(struct dl_phdr_info *info, size_t size, void *name) {
 int failing_begin(const char *name, long skipped, long count) {
     first_address = last_address = 0;
     if (*name && !dl_iterate_phdr(find_library, (void *)(uintptr_t)name)) return 0;
-    seen = 0;
+    seen = caller_count = 0;
     failing_from = skipped;
     failing_until = skipped + count;
     is_armed = true;
@@ -45,6 +48,15 @@ long failing_end(void) {
     return seen;
 }
 
+/* Whether the first that failed was made for a function of that name. */
+int failing_was_in(const char *function) {
+    Dl_info info;
+    for (int i = 0; i < caller_count; i++) {
+        if (dladdr(callers[i], &info) && info.dli_sname && !strcmp(info.dli_sname, function)) return 1;
+    }
+    return 0;
+}
+
 long failing_live_blocks(void) { return atomic_load(&live_blocks); }
 
 static bool fails(const void *caller) {
@@ -52,6 +64,11 @@ static bool fails(const void *caller) {
     if (!is_armed || (last_address && (address < first_address || address >= last_address))) return false;
     long number = seen++;
     if (number < failing_from || number >= failing_until) return false;
+    if (!caller_count) {
+        is_armed = false; /* backtrace may allocate */
+        caller_count = backtrace(callers, 8);
+        is_armed = true;
+    }
     errno = ENOMEM;
     return true;
 }

@@ -24,6 +24,7 @@ begin.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_long]
 end.restype = live_blocks.restype = ctypes.c_long
 DENSE = int(sys.argv[1]) if len(sys.argv) > 1 else 8
 ROUNDS = 6
+NO_CELL = b"PyCell_New"  # CPython 3.11's own: where a function has none for a closure's variable, its frame leaks
 NO_FRAME = "error return without exception set"  # CPython's own: it had no memory for a function's frame
 
 
@@ -185,7 +186,7 @@ def try_all(name, library, count, skipped, progress, folder):
             growth.append(live_blocks() - before)
             if wrong:
                 break
-        if not wrong and min(growth[1:], default=0) > 0:
+        if not wrong and min(growth[1:], default=0) > 0 and not failing.failing_was_in(NO_CELL):
             wrong = f"leaked: {growth}"
         call(bench)  # with memory again
         if wrong:
