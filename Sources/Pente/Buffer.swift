@@ -82,6 +82,7 @@ package struct Buffer<Element: BitwiseCopyable>: ~Copyable {
         memcpy(base, source, count &* MemoryLayout<Element>.stride)
     }
 
+    @inline(never)
     package func zero() { memset(base, 0, count &* MemoryLayout<Element>.stride) }
 
     package var isEmpty: Bool { count == 0 }

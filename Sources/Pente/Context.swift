@@ -43,7 +43,8 @@ package struct PassMemory<Element: Scalar>: ~Copyable {
 /// The gradients of a batch on their way to the parameters.
 ///
 /// A block of rows writes a partial sum in the parameter's type; the partial sums of several blocks are added up in
-/// float64, in order, so that ten million rows lose no precision. Parameters lie one behind another.
+/// float64, in order, so that ten million rows lose no precision. Parameters lie one behind another. Where the partial sum
+/// is not in use then, as for a bias, it holds the corrections of the sums in float64.
 package struct GradientSums<Element: Scalar>: ~Copyable {
     private var partial = Buffer<Element>()
     private var wide = Buffer<Double>()
@@ -57,6 +58,7 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
         self.isWide = isWide && count > 0
         guard self.isWide else { return }
         if wide.count == count { wide.zero() } else { wide = try Buffer(count: count) }
+        partial.zero()
     }
 
     /// Where the layer's blocks go.

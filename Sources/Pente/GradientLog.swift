@@ -1,5 +1,8 @@
 import PenteKernels
 
+/// What `ColumnSums` writes to.
+typealias ColumnPlace<Element> = (sums: UnsafeMutablePointer<Element>, wide: UnsafeMutablePointer<Double>?)
+
 /// Sums of gradients that wait to be added up: in their order, each with its count and its place among the gradients of
 /// the batch.
 package struct GradientLog<Element: Scalar>: BitwiseCopyable {
@@ -29,12 +32,13 @@ package struct GradientLog<Element: Scalar>: BitwiseCopyable {
         append(count, at: offset, size: Self.count(count))
     }
 
-    /// One in float64, of zeros.
-    mutating func appendWide(_ count: Int, at offset: Int) -> UnsafeMutablePointer<Double> {
-        let place = UnsafeMutableRawPointer(append(-count, at: offset, size: Self.countWide(count)))
-        let numbers = place.assumingMemoryBound(to: Double.self)
+    /// One in float64, which in float32 is of zeros, to be added to.
+    mutating func appendWide(_ count: Int, at offset: Int) -> ColumnPlace<Element> {
+        let place = append(-count, at: offset, size: Self.countWide(count))
+        if MemoryLayout<Element>.size == MemoryLayout<Double>.size { return (place, nil) }
+        let numbers = UnsafeMutableRawPointer(place).assumingMemoryBound(to: Double.self)
         numbers.update(repeating: 0, count: count)
-        return numbers
+        return (place, numbers)
     }
 
     private mutating func append(_ count: Int, at offset: Int, size: Int) -> UnsafeMutablePointer<Element> {
@@ -46,11 +50,12 @@ package struct GradientLog<Element: Scalar>: BitwiseCopyable {
     }
 
     /// Adds all of them, in their order.
-    func add(to gradients: UnsafeMutablePointer<Double>) {
+    func add(to gradients: UnsafeMutablePointer<Double>, corrections: UnsafeMutablePointer<Element>) {
         var sum = base
         while sum < end {
             let start = UnsafeRawPointer(sum)
-            let to = gradients + start.load(as: Int.self)
+            let offset = start.load(as: Int.self)
+            let to = gradients + offset
             let count = start.load(fromByteOffset: MemoryLayout<Int>.size, as: Int.self)
             sum += Self.header
             if count >= 0 {
@@ -58,7 +63,7 @@ package struct GradientLog<Element: Scalar>: BitwiseCopyable {
                 sum += Self.count(count) - Self.header
             } else {
                 let wide = UnsafeRawPointer(sum).assumingMemoryBound(to: Double.self)
-                for i in 0..<(-count) { to[i] += wide[i] }
+                Element._accumulate(wide, -count, into: to, corrections + offset)
                 sum += Self.countWide(-count) - Self.header
             }
         }

@@ -151,7 +151,7 @@ package struct StepPass<Element: Scalar> {
     package var gradient: UnsafeMutablePointer<Element>?
     package var scale: Element
     /// The squares are added to it.
-    package var total: UnsafeMutablePointer<Double>
+    package var total: UnsafeMutablePointer<CompensatedSum>
     /// From the total of 64 rows to the next one's.
     package var totalStep = 0
     package var workspace: Workspace<Element>

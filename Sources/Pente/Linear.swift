@@ -191,7 +191,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         _ gradOutput: MatrixView<Element>
     ) {
         let (log, offset, rows) = (step.gradients.log!, step.gradients.offset, step.x.rows)
-        var places: (weight: UnsafeMutablePointer<Element>, bias: UnsafeMutablePointer<Double>?)?
+        var places: (weight: UnsafeMutablePointer<Element>, bias: ColumnPlace<Element>?)?
         for _ in 0...(rows - 1) / sumRows {
             let weight = log.pointee.append(outputs * inputs, at: offset)
             let bias = biases == nil ? nil : log.pointee.appendWide(outputs, at: offset + outputs * inputs)
@@ -201,7 +201,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         Element._perform(
             Pass(
                 forward: forward, error: error, product: gradWeight(first, gradOutput, step.x, scratch: nil),
-                columnSums: places!.bias.map { ColumnSums(first.partial, wide: $0, gradOutput: gradOutput) },
+                columnSums: places!.bias.map { ColumnSums($0.sums, wide: $0.wide, gradOutput: gradOutput) },
                 rows: rows, rowsPerBlock: sumRows, sumsStep: logCount(rows: 1)))
     }
 
@@ -218,8 +218,7 @@ public final class Linear<Element: Scalar>: Layer<Element> {
         }
         if biases == nil { return }
         let bias = log.pointee.appendWide(outputs, at: offset + outputs * inputs)
-        Element._perform(
-            Pass(columnSums: ColumnSums(pass.gradients.partial, wide: bias, gradOutput: pass.gradOutput)))
+        Element._perform(Pass(columnSums: ColumnSums(bias.sums, wide: bias.wide, gradOutput: pass.gradOutput)))
     }
 
     @inline(__always)

@@ -125,13 +125,13 @@ extension MSE {
     }
 
     package func forward<Element>(_ inputs: LossInputs<Element>) -> Double {
-        var total = 0.0
+        var total = CompensatedSum()
         withUnsafeMutablePointer(to: &total) { total in
             var error = SquaredError(inputs)
             error.total = total
             Element._perform(error)
         }
-        return total / inputs.divisor
+        return total.value / inputs.divisor
     }
 
     package func elements<Element>(

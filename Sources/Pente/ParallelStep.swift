@@ -19,26 +19,27 @@ final class ParallelStep<Element: Scalar>: ParallelWork {
     private struct Group: BitwiseCopyable {
         var log: GradientLog<Element>
         /// The squares of each of the loss's blocks.
-        var squares: UnsafeMutablePointer<Double>
+        var squares: UnsafeMutablePointer<CompensatedSum>
         var isComputed = false
     }
 
     private let layer: Layer<Element>
     // What the threads work in, and what they work on.
     private var numbers = Buffer<Element>()
-    private var squares = Buffer<Double>()
+    private var squares = Buffer<CompensatedSum>()
     private var groups = Buffer<Group>()
     private var plan: ParallelPlan
     private var examples: Examples<Element>
     private var scale: Element?
     private var wide: UnsafeMutablePointer<Double>?
+    private var corrections: UnsafeMutablePointer<Element>?
     // Under the pool's lock, but for the total, which is whoever's adds up.
     private var started = 0
     private var added = 0
     private var isAdding = false
     private var isStopped = false
     private var hasFailed = false
-    private var total = 0.0
+    private var total = CompensatedSum()
 
     init(_ layer: Layer<Element>, _ plan: ParallelPlan, _ examples: Examples<Element>) {
         self.layer = layer
@@ -48,14 +49,15 @@ final class ParallelStep<Element: Scalar>: ParallelWork {
 
     func run(
         _ examples: Examples<Element>, _ plan: ParallelPlan, scale: Element?, wide: UnsafeMutablePointer<Double>?,
-        shouldStop: (_ work: Int) -> Bool
+        corrections: UnsafeMutablePointer<Element>, shouldStop: (_ work: Int) -> Bool
     ) -> Outcome {
         self.plan = plan
         do throws(PenteError) { try reserve() } catch { return .left }
         self.examples = examples
         self.scale = scale
         self.wide = wide
-        (started, added, total) = (0, 0, 0)
+        self.corrections = corrections
+        (started, added, total) = (0, 0, CompensatedSum())
         (isAdding, isStopped, hasFailed) = (false, false, false)
         for i in 0..<plan.logs { groups.base[i].isComputed = false }
 
@@ -70,11 +72,14 @@ final class ParallelStep<Element: Scalar>: ParallelWork {
             if Pool.generation != generation { return startOver() }
         }
         Pool.end()
-        return hasFailed ? startOver() : isStopped ? .stopped : .done(total)
+        return hasFailed ? startOver() : isStopped ? .stopped : .done(total.value)
     }
 
     private func startOver() -> Outcome {
-        if let wide { memset(wide, 0, layer.trainedCount &* MemoryLayout<Double>.stride) }
+        if let wide {
+            memset(wide, 0, layer.trainedCount &* MemoryLayout<Double>.stride)
+            memset(corrections!, 0, layer.trainedCount &* MemoryLayout<Element>.stride)
+        }
         return .left
     }
 
@@ -142,15 +147,15 @@ final class ParallelStep<Element: Scalar>: ParallelWork {
     private func add(_ number: Int) {
         let group = groups.base[number % plan.logs]
         let rows = min(plan.groupRows, examples.count - number * plan.groupRows)
-        for i in 0..<plan.lossBlocks(rows) { total += group.squares[i] }
-        if let wide { group.log.add(to: wide) }
+        for i in 0..<plan.lossBlocks(rows) { total.addByCall(group.squares[i].value) }
+        if let wide { group.log.add(to: wide, corrections: corrections!) }
     }
 
     @specialized(where Element == Float)
     @specialized(where Element == Double)
     private func compute(_ number: Int, thread: Int) {
         let group = groups.base + number % plan.logs
-        group.pointee.squares.update(repeating: 0, count: plan.lossBlocks(plan.groupRows))
+        group.pointee.squares.update(repeating: CompensatedSum(), count: plan.lossBlocks(plan.groupRows))
         var log = group.pointee.log
         log.clear()
         withUnsafeMutablePointer(to: &log) {
@@ -160,7 +165,7 @@ final class ParallelStep<Element: Scalar>: ParallelWork {
     }
 
     private func compute(
-        _ number: Int, _ memory: UnsafeMutablePointer<Element>, squares: UnsafeMutablePointer<Double>,
+        _ number: Int, _ memory: UnsafeMutablePointer<Element>, squares: UnsafeMutablePointer<CompensatedSum>,
         log: UnsafeMutablePointer<GradientLog<Element>>
     ) {
         var squares = squares
@@ -249,7 +254,7 @@ struct ParallelPlan {
 extension Trainer {
     func inParallel(
         _ examples: Examples<Element>, scale: Element?, wide: UnsafeMutablePointer<Double>?,
-        shouldStop: (_ work: Int) -> Bool
+        corrections: UnsafeMutablePointer<Element>, shouldStop: (_ work: Int) -> Bool
     ) -> ParallelStep<Element>.Outcome {
         // The sum of a batch of one block is the gradient itself.
         if scale != nil && wide == nil { return .left }
@@ -262,6 +267,6 @@ extension Trainer {
         else { return .left }
         let parallel = self.parallel ?? ParallelStep(layer, plan, examples)
         self.parallel = parallel
-        return parallel.run(examples, plan, scale: scale, wide: wide, shouldStop: shouldStop)
+        return parallel.run(examples, plan, scale: scale, wide: wide, corrections: corrections, shouldStop: shouldStop)
     }
 }

@@ -114,7 +114,7 @@ package struct Examples<Element: Scalar> {
 
 /// A step of one block of rows, as a layer and the kernels take it.
 private struct BlockStep<Element: Scalar>: BitwiseCopyable {
-    var total: Double
+    var total: CompensatedSum
     var divisor: Double
     var error: SquaredError<Element>
     /// For a layer whose step is one pass: that, and what performs it.
@@ -242,7 +242,7 @@ extension Trainer {
     @inline(__always)
     private func runBlock(_ examples: Examples<Element>) throws(PenteError) -> Double {
         let block = block.base
-        block.pointee.total = 0
+        block.pointee.total = CompensatedSum()
         if let operation = block.pointee.operation {
             block.pointee.pass.place(examples.x)
             block.pointee.error.target = examples.y
@@ -250,7 +250,7 @@ extension Trainer {
         } else {
             try computeBlock(examples)
         }
-        return block.pointee.total
+        return block.pointee.total.value
     }
 
     /// By any layer, whose sums may be of fewer rows than its blocks.
@@ -292,8 +292,11 @@ extension Trainer {
         _ examples: Examples<Element>, scale: Element?, shouldStop: (_ work: Int) -> Bool
     ) throws(PenteError) -> Double? {
         if Threads.count > 1 {
-            let gradients = scale == nil ? nil : memory.sums.block
-            switch inParallel(examples, scale: scale, wide: gradients?.wide, shouldStop: shouldStop) {
+            let sums = memory.sums.block
+            switch inParallel(
+                examples, scale: scale, wide: scale == nil ? nil : sums.wide, corrections: sums.partial,
+                shouldStop: shouldStop)
+            {
             case .done(let total): return total
             case .stopped: return nil
             case .left: break
@@ -303,7 +306,7 @@ extension Trainer {
         let block = min(layer.rowsPerBlock, examples.count)
         let outputs = examples.y.columns
         try reserve(rows: block, for: examples, gradient: scale != nil)
-        self.block.base.pointee.total = 0
+        self.block.base.pointee.total = CompensatedSum()
         var first = 0
         while first < examples.count {
             let rows = examples.rows(first, min(unit, examples.count - first))
@@ -311,7 +314,7 @@ extension Trainer {
             first += rows.count
             if shouldStop(rows.count &* (layer.trainedCount &+ outputs)) { return nil }
         }
-        return self.block.base.pointee.total
+        return self.block.base.pointee.total.value
     }
 
     @inline(never)

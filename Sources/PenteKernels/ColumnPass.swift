@@ -55,7 +55,7 @@ extension Pass {
                     T.store(T._whole(difference * scale), gradients + i, upTo: left)
                     i &+= T.lanes
                 }
-                total.pointee += squares.total
+                total.pointee.add(squares.total)
                 total += error.totalStep
             }
             let part = x.rows(first, count)
@@ -70,8 +70,7 @@ extension Pass {
             if added < count { chains += T._wide(T._loadFour(gradients + added, count &- added)) }
             first &+= count
             if first == rows || first % rowsPerBlock == 0 {
-                let bias = (chains[0] + chains[1]) + (chains[2] + chains[3])
-                if let wide = biasSum.wide { wide[0] += bias } else { biasSum.sums[0] = T(bias) }
+                biasSum.store((chains[0] + chains[1]) + (chains[2] + chains[3]), 0)
                 product!.widen()
                 sums += sumsStep
                 biasSum.advance(by: sumsStep)

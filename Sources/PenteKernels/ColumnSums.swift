@@ -2,6 +2,7 @@
 /// the last.
 public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var gradOutput: MatrixView<T>
+    /// With `wide` these are the corrections of those.
     @usableFromInline var sums: UnsafeMutablePointer<T>
     /// The sums are added to these, and not stored.
     @usableFromInline var wide: UnsafeMutablePointer<Double>?
@@ -61,15 +62,27 @@ public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
         }
     }
 
+    /// A single column's sum.
+    @_alwaysEmitIntoClient @_transparent
+    func store(_ sum: Double, _ k: Int) {
+        if let wide {
+            withUnsafePointer(to: sum) { T._accumulate($0, 1, into: wide + k, sums + k) }
+        } else {
+            sums[k] = T(sum)
+        }
+    }
+
     @_alwaysEmitIntoClient @_transparent
     func store(_ chains: Chains, _ k: Int) {
         let left = gradOutput.columns &- k
         let low = (chains[0].low + chains[1].low) + (chains[2].low + chains[3].low)
         let high = (chains[0].high + chains[1].high) + (chains[2].high + chains[3].high)
         if let wide {
-            Double.store(Double.load(wide + k, upTo: left) + low, wide + k, upTo: left)
-            if T.lanes > 8 && left > 8 {
-                Double.store(Double.load(wide + (k &+ 8), upTo: left &- 8) + high, wide + (k &+ 8), upTo: left &- 8)
+            var block = WideSums()
+            (block.low, block.high) = (low, high)
+            withUnsafeBytes(of: block) {
+                let block = $0.baseAddress!.assumingMemoryBound(to: Double.self)
+                T._accumulate(block, min(left, T.lanes), into: wide + k, sums + k)
             }
         } else {
             T.store(T._narrow(low, high), sums + k, upTo: left)

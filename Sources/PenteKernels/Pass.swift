@@ -136,7 +136,7 @@ extension SquaredError {
                 T._storePartial(difference * scale, gradient + e, end &- e)
                 e = end
             }
-            total.pointee += sums.total
+            total.pointee.add(sums.total)
             total += totalStep
         }
     }

@@ -104,8 +104,7 @@ extension ColumnSums where T: KernelVector<T> {
         for k in 0..<gradOutput.columns {
             var four = InlineArray<4, Double>(repeating: 0)
             for i in 0..<gradOutput.rows { four[i % 4] += Double(gradOutput.base[i &* gradOutput.rowStride &+ k]) }
-            let sum = (four[0] + four[1]) + (four[2] + four[3])
-            if let wide { wide[k] += sum } else { sums[k] = T(sum) }
+            store((four[0] + four[1]) + (four[2] + four[3]), k)
         }
     }
 }

@@ -35,7 +35,7 @@ extension Pass {
         }
         let difference = T._sum(products) + forward!.bias![0] - error.pointee.target.base[0]
         let gradient = difference * error.pointee.scale
-        error.pointee.total![0] += Double(difference) * Double(difference)
+        error.pointee.total!.pointee.value += Double(difference) * Double(difference)
         columnSums!.sums[0] = gradient + 0
         j = 0
         while j < inputs {

@@ -158,6 +158,14 @@ extension Double: KernelScalar {
     }
 
     @inline(never) @export(interface)
+    public static func _accumulate(
+        _ block: UnsafePointer<Double>, _ count: Int, into sums: UnsafeMutablePointer<Double>,
+        _ corrections: UnsafeMutablePointer<Double>
+    ) {
+        for i in 0..<count { CompensatedSum.add(block[i], &sums[i], &corrections[i]) }
+    }
+
+    @inline(never) @export(interface)
     public static func _gather(
         _ view: MatrixView<Double>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer
     ) {

@@ -176,6 +176,14 @@ extension Float: KernelScalar {
     }
 
     @inline(never) @export(interface)
+    public static func _accumulate(
+        _ block: UnsafePointer<Double>, _ count: Int, into sums: UnsafeMutablePointer<Double>,
+        _ corrections: UnsafeMutablePointer<Float>
+    ) {
+        for i in 0..<count { sums[i] += block[i] }
+    }
+
+    @inline(never) @export(interface)
     public static func _gather(
         _ view: MatrixView<Float>, _ e: Int, _ count: Int, _ columns: Int, into: UnsafeMutableRawPointer
     ) {

@@ -43,6 +43,11 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     static func _storePartial(_ vector: Vector, _ pointer: UnsafeMutablePointer<Self>, _ count: Int)
     /// Adds the first `count` lanes, or all, to numbers in float64.
     static func _add(_ vector: Vector, to wide: UnsafeMutablePointer<Double>, _ count: Int)
+    /// Adds a block's sums to those of the blocks before. In float64, where they have no more digits than the terms, what the
+    /// additions round off is kept, as in `CompensatedSum`, in the corrections. Compiled once, for any processor.
+    static func _accumulate(
+        _ block: UnsafePointer<Double>, _ count: Int, into sums: UnsafeMutablePointer<Double>,
+        _ corrections: UnsafeMutablePointer<Self>)
     /// The first eight lanes.
     static func _low(_ vector: Vector) -> SIMD8<Double>
     /// Adds each lane.
@@ -99,6 +104,35 @@ public struct WideSums {
             let sums = $0.baseAddress!.assumingMemoryBound(to: Double.self)
             sums[lane] = sums[lane].addingProduct(a, b)
         }
+    }
+}
+
+/// A sum in float64 of any number of terms, after Kahan ("Further remarks on reducing truncation errors", 1965): what an
+/// addition rounds off goes into the next one.
+public struct CompensatedSum: BitwiseCopyable {
+    /// All terms so far, nearly rounded once.
+    public var value = 0.0
+    @usableFromInline var correction = 0.0
+
+    /// Of no terms.
+    @inlinable @inline(__always)
+    public init() {}
+
+    @_alwaysEmitIntoClient @_transparent
+    mutating func add(_ term: Double) { Self.add(term, &value, &correction) }
+
+    /// The same, compiled once, for any processor: where small matters more than fast.
+    @inline(never) @export(interface)
+    public mutating func addByCall(_ term: Double) { add(term) }
+
+    @_alwaysEmitIntoClient @_transparent
+    static func add(_ term: Double, _ sum: inout Double, _ correction: inout Double) {
+        let term = term + correction
+        let next = sum + term
+        let lost = term - (next - sum)
+        // Infinity and NaN stay what they are.
+        correction = lost - lost == 0 ? lost : 0
+        sum = next
     }
 }
 

@@ -3,7 +3,7 @@
 /// With d = prediction − target and v the row's weight (1 without weights): a square is v d², the gradient with respect
 /// to the prediction is scale · v · d · upstream, and its negative is the one with respect to the target.
 public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
-    /// The loss is added up in blocks of so many rows: float64 lanes within a block, one sum over the blocks.
+    /// The loss is added up in blocks of so many rows: float64 lanes within a block, one compensated sum over the blocks.
     @inlinable public static var rowsPerBlock: Int { 64 }
 
     /// q×p, as the target and all that is written.
@@ -23,7 +23,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
     /// Likewise the squares themselves.
     public var squares: MutableMatrixView<T>?
     /// The sum of the squares is added to it.
-    public var total: UnsafeMutablePointer<Double>?
+    public var total: UnsafeMutablePointer<CompensatedSum>?
     /// From the total of a block of rows to the next one's.
     public var totalStep = 0
 
@@ -52,7 +52,7 @@ public struct SquaredError<T: KernelScalar>: BitwiseCopyable {
                 e &+= V._lanes
             }
             if let sum = total {
-                sum.pointee += sums.total
+                sum.pointee.addByCall(sums.total)
                 total = sum + totalStep
             }
             first = end

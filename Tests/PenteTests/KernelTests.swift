@@ -97,7 +97,7 @@ private struct SplitMix: RandomNumberGenerator {
         let gradInput = try memory(q, n, 7), gradWeight = try memory(p, n, 8), gradBias = try memory(1, p, 9)
         let gradPrediction = try memory(q, p, 10), momentum = try memory(p, n, 11)
         let g = gradOutput.view.readOnly
-        var total = 0.0
+        var total = CompensatedSum()
         func run(_ pass: Pass<T>) { withUnsafePointer(to: pass) { perform(.pass($0)) } }
         let transposed = try memory(q, p, 12), scratch = try memory(1, Product<T>.scratchCount(n, p), 13)
         let (xs, w) = (x.view.readOnly, weight.view.readOnly)
@@ -136,7 +136,7 @@ private struct SplitMix: RandomNumberGenerator {
         }
         let widening = Accumulation(.widen(UnsafePointer(weight.view.base), to: wide.view.base), count: p * n)
         withUnsafePointer(to: widening) { perform(.accumulate($0)) }
-        let sums = [wide.bits, wideBias.bits, [total.bitPattern]]
+        let sums = [wide.bits, wideBias.bits, [total.value.bitPattern]]
         return [y, transposed, gradInput, gradWeight, gradBias, gradPrediction, weight, momentum].map(\.bits) + sums
     }
 
@@ -191,7 +191,8 @@ private struct SplitMix: RandomNumberGenerator {
         let rowsPerBlock = min(q, 256)
         let y = Memory<T>(try Matrix(rows: rowsPerBlock, columns: 1))
         let gradient = Memory<T>(try Matrix(rows: rowsPerBlock, columns: 1))
-        var total = 0.25
+        var total = CompensatedSum()
+        total.value = 0.25
         withUnsafeMutablePointer(to: &total) { total in
             var error = SquaredError(prediction: y.view.readOnly, target: targets.view.readOnly, sampleWeight: nil)
             error.total = total
@@ -211,7 +212,7 @@ private struct SplitMix: RandomNumberGenerator {
                 withUnsafePointer(to: pass) { perform(operation($0)) }
             }
         }
-        return [isWide ? wide.bits : gradWeight.bits, gradBias.bits, [total.bitPattern]]
+        return [isWide ? wide.bits : gradWeight.bits, gradBias.bits, [total.value.bitPattern]]
     }
 
     /// Rows that lie one behind another, and not; numbers of any size, and those at the ends of the range.

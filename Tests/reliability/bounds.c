@@ -53,11 +53,11 @@ static double relative_bound(enum quantity quantity, const shape *s) {
     double u = unit(s->dtype), u64 = 0x1p-53, blocks = (double)over(s->q, 64);
     switch (quantity) {
     case OUTPUT: return gamma_of(roundings_of_output(s), u);
-    case LOSS: return gamma_of(2, u) + gamma_of(blocks + 8 * (double)s->p + 5, u64);
+    case LOSS: return gamma_of(2, u) + gamma_of(8 * (double)s->p + 8, u64);
     case GRAD_PREDICTION: return gamma_of(3, u);
     case GRAD_INPUT: return gamma_of(roundings_of_product(s->p), u);
     case GRAD_WEIGHT: return gamma_of((double)smaller(s->q, 64) + 4, u) + gamma_of(blocks, u64);
-    default: return gamma_of(1, u) + gamma_of(blocks + 130, u64);
+    default: return gamma_of(1, u) + gamma_of(s->dtype == PENTE_FLOAT32 ? blocks + 130 : 134, u64);
     }
 }
 
