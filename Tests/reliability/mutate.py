@@ -107,7 +107,8 @@ def answer(mutant, result):
 def passes(test, level, number, limit):
     environment = dict(os.environ, PENTE_MUTANT=str(number), PENTE_LEVEL=str(level),
                        LD_LIBRARY_PATH=str(TREE / "build/lib"))
-    command = ["prlimit", "--as=8589934592", "--cpu=20", ROOT / f"build/tests/test_{test}"]
+    if level < 2: environment["PENTE_BITS"] = "few"  # as make test has it
+    command = ["prlimit", "--as=8589934592", "--cpu=60", ROOT / f"build/tests/test_{test}"]
     run = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stdin=subprocess.DEVNULL,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
