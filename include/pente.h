@@ -225,7 +225,8 @@ typedef struct pente_custom_parameter {
  * own, or one from PENTE_USER on. That call then fails as calls do, with nothing half-done. Callbacks run on the
  * thread that made the call, see the batch as a whole, and must return (no longjmp, no exception). They may call Pente
  * on other handles; a call that needs theirs (this layer, and the chain, context, optimizer or trainer that is at
- * work) is refused with PENTE_BUSY as a rule, and never waits. While one runs, other threads' calls that would run
+ * work) is refused with PENTE_BUSY as a rule, and never waits. So a fit within one has no on_epoch: after it, a fit waits
+ * for those who read its layers, and that is PENTE_INVALID_STATE. While one runs, other threads' calls that would run
  * this layer are PENTE_BUSY. They keep nothing from one call to the next: between a forward and its backward others may
  * come, and backward is given all that it needs.
  *

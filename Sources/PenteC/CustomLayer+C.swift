@@ -75,7 +75,9 @@ final class CallbackLayer<Element: Scalar>: _UserLayer<Element> {
             throw PenteError(.busy, "a callback of the layer is running already")
         }
         let failures = failureCount()
+        Callbacks.count.pointee += 1
         let status = callback()
+        Callbacks.count.pointee -= 1
         isRunning.store(false, ordering: .releasing)
         if status == 0 { return }
         // If Pente refused what the callback asked of it, its words say more than ours.
@@ -114,6 +116,21 @@ final class CallbackLayer<Element: Scalar>: _UserLayer<Element> {
                     matrices.base, &x, &y, &gradOutput, &gradInput, gradientMatrices, callbacks.user_data)
             }
         #endif
+    }
+}
+
+enum Callbacks {
+    /// How many the thread is in; not inlined, as `failureCount`.
+    fileprivate static var count: UnsafeMutablePointer<Int64> {
+        @inline(never) get { pente_callbacks() }
+    }
+
+    /// For what waits until a layer's readers have left. A callback's call may be one of a layer's readers: two threads
+    /// that each wait there for the other's would wait for ever.
+    static func requireNone(_ what: StaticString) throws(PenteError) {
+        if count.pointee > 0 {
+            throw PenteError(.invalidState, "\(what) cannot be had within a layer's callback: it waits for other calls")
+        }
     }
 }
 

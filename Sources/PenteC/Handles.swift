@@ -386,9 +386,9 @@ extension Slot {
     }
 
     /// Begins to write once all others have left; from now on none comes in. `isReader`: this call is one of the
-    /// readers, by `downgrade`. Waits for single calls at most, since a reader never waits itself; and in a child of the
-    /// process that is named not at all: the threads of those calls are not there. Who was reading is no matter then. Who
-    /// was writing is, so the result is false, and the slot stays in use when this access has ended.
+    /// readers, by `downgrade`. Waits for single calls at most, since a reader never waits itself (`Callbacks`); and in
+    /// a child of the process that is named not at all: the threads of those calls are not there. Who was reading is no
+    /// matter then. Who was writing is, so the result is false, and the slot stays in use when this access has ended.
     func beginWaiting(isReader: Bool, process: Int32) -> Bool {
         let own = isReader ? SlotState.reader : 0
         memory.pointee.state.bitwiseOr(SlotState.waiter, ordering: .acquiringAndReleasing)

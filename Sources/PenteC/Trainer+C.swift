@@ -175,6 +175,7 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
             ? nil
             : try ExampleMatrices(x: options.validation_x, y: options.validation_y, sampleWeight: nil)
                 .examples(for: trainer, "validation_x", "validation_y")
+        if options.on_epoch != nil { try Callbacks.requireNone("on_epoch") }
         let process = getpid()
         func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
             if options.training_losses != nil || options.validation_losses != nil {

@@ -245,4 +245,10 @@ static inline uint64_t *pente_failures(void) {
     return &failures;
 }
 
+/* How many callbacks of layers the thread is in. */
+static inline int64_t *pente_callbacks(void) {
+    static _Thread_local int64_t callbacks __attribute__((tls_model("initial-exec")));
+    return &callbacks;
+}
+
 #endif

@@ -130,6 +130,11 @@ static void count(scene *s, pente_status status, bool is_right) {
     s->wrong += !is_right;
 }
 
+static int32_t go_on(const pente_epoch *epoch, void *of_nobody) {
+    (void)epoch, (void)of_nobody;
+    return 0;
+}
+
 static void use_others(affine *own) {
     scene *s = own->of_inside;
     double loss = 0;
@@ -138,8 +143,12 @@ static void use_others(affine *own) {
     count(s, status, status == PENTE_OK);
     status = pente_trainer_step(s->other.trainer, &s->other_x, &s->other_y, NULL, &loss);
     count(s, status, status == PENTE_OK);
-    status = pente_trainer_fit(s->other.trainer, &s->other_x, &s->other_y, NULL, NULL);
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    status = pente_trainer_fit(s->other.trainer, &s->other_x, &s->other_y, &options, NULL);
     count(s, status, status == PENTE_OK);
+    options.on_epoch = go_on; /* would wait for who reads the other layer */
+    status = pente_trainer_fit(s->other.trainer, &s->other_x, &s->other_y, &options, NULL);
+    count(s, status, status == PENTE_INVALID_STATE);
     status = pente_mse_forward(s->mse, &y, &s->other_y, NULL, &loss); /* never written, so nobody's own */
     count(s, status, status == PENTE_OK);
     pente_layer *made = NULL;
