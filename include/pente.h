@@ -209,7 +209,7 @@ PENTE_MUST_CHECK pente_status pente_scaler_fit(pente_layer *scaler, const pente_
  * have a number of columns of its own. */
 PENTE_MUST_CHECK pente_status pente_chain_new(pente_layer *const *layers, int64_t count, pente_layer **chain);
 
-/* Gives a further handle, to be freed like any other, to the chain's layer `index` (from 0). Reads the chain. */
+/* Gives a further handle, to be freed like any other, to the chain's layer `index` (from 0). Reads that layer. */
 PENTE_MUST_CHECK pente_status pente_chain_get_layer(const pente_layer *chain, int64_t index, pente_layer **layer);
 
 /* A parameter of a layer of your own. */
@@ -591,7 +591,8 @@ PENTE_MUST_CHECK pente_status pente_trainer_fit(pente_trainer *trainer, const pe
  * whose permissions it gets; where the path is a link, the link's target is replaced. What is no regular file, or a
  * link that leads nowhere, is PENTE_FILE_ERROR. A save that fails leaves no other file; one whose process is killed may
  * leave ".pente-" and sixteen letters beside the path, which is in no later save's way and may be removed. Of how a
- * layer is built there is room for 1 MB: some ten thousand layers. */
+ * layer is built there is room for 1 MB: some ten thousand layers; and for 500,000 names, where a parameter has one in
+ * each of the chains that it is in. */
 
 /* Writes the layer to a file; and if sgd is not NULL, which must hold the layer's parameters and no others, its
  * options, momentum buffers ("sgd.0.weight.momentum_buffer") and step count. What another process, or another call of

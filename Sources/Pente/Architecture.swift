@@ -8,6 +8,18 @@ indirect enum Architecture {
     case custom
 }
 
+extension Architecture {
+    /// The names of its parameters: each has one in every chain that it is in.
+    func nameCount(depth: Int = 0) -> Int {
+        switch self {
+        case .linear(_, _, let bias): bias ? 2 * depth : depth
+        case .scaler: 2 * depth
+        case .chain(let layers): layers.reduce(0) { $0 + $1.nameCount(depth: depth + 1) }
+        default: 0
+        }
+    }
+}
+
 // From JSON: {"type": "chain", "layers": [{"type": "linear", "in_features": 64, ...}, {"type": "relu"}]}. A layer's `describe`
 // writes it.
 extension Architecture {

@@ -39,12 +39,18 @@ public final class Chain<Element: Scalar>: Layer<Element> {
         super.init(widths.first!, widths.last!, Self.parameters(of: layers))
         kind = .chain
         // Each layer goes on to sum in blocks of its own, so that it has the same bits in a chain and by itself.
-        rowsPerBlock = layers.reduce(0) { max($0, $1.rowsPerBlock) }
-        rowsPerSum = layers.reduce(Int.max) { min($0, $1.rowsPerSum) }
+        rowsPerBlock = 0
+        nameCount = parameters.count
+        for layer in layers {
+            rowsPerBlock = max(rowsPerBlock, layer.rowsPerBlock)
+            rowsPerSum = min(rowsPerSum, layer.rowsPerSum)
+            if layer.mayFail { mayFail = true }
+            depth = max(depth, layer.depth)
+            nameCount += layer.nameCount
+        }
+        depth += 1
         rowsPerStep = rowsPerBlock
         readsOutput = layers.last!.readsOutput
-        mayFail = layers.contains { $0.mayFail }
-        depth = 1 + layers.reduce(0) { max($0, $1.depth) }
         workspacePerRow.fixed = layout.workspaceCount
     }
 
@@ -211,10 +217,7 @@ extension Chain {
                 count += 1
             }
         }
-        qsort(addresses.base, count, MemoryLayout<UInt>.size) { a, b in
-            let (a, b) = (a!.load(as: UInt.self), b!.load(as: UInt.self))
-            return a < b ? -1 : a > b ? 1 : 0
-        }
+        sortAddresses(addresses.base, count)
         for i in 1..<max(count, 1) where addresses.base[i - 1] == addresses.base[i] { return true }
         return false
     }
@@ -238,5 +241,14 @@ extension Chain {
             widths.append(layer.outputs == 0 ? width : layer.outputs)
         }
         return widths
+    }
+}
+
+/// Equal ones stand side by side then.
+@inline(never)
+package func sortAddresses(_ addresses: UnsafeMutableRawPointer, _ count: Int) {
+    qsort(addresses, count, MemoryLayout<UInt>.size) { a, b in
+        let (a, b) = (a!.load(as: UInt.self), b!.load(as: UInt.self))
+        return a < b ? -1 : a > b ? 1 : 0
     }
 }

@@ -6,6 +6,8 @@ struct FileDescription {
 
     /// Bounds the memory and time that a file can take before it is found to be wrong.
     private static var longest: Int { 1 << 20 }
+    /// Each chain has names of its own for its parameters: what a file asks for would else be many times its size.
+    private static var mostNames: Int { 500_000 }
 
     /// What is to be said of a layer and its optimizer.
     static func json<Element>(
@@ -19,9 +21,9 @@ struct FileDescription {
             optimizer.write(to: &json)
         }
         json.raw("}")
-        if json.isFull {
+        if json.isFull || layer.nameCount > mostNames {
             throw PenteError(
-                .invalidArgument, "layer takes more than 1 MB to describe, and a file has no more for that")
+                .invalidArgument, "layer takes more than 1 MB, or 500,000 names, to describe: no file has more")
         }
         try json.requireComplete()
         return json
@@ -85,6 +87,7 @@ struct FileDescription {
             }
         }
         guard let architecture, let isFloat64 else { throw json.fail("there is no layer, or no dtype") }
+        if architecture.nameCount() > Self.mostNames { throw json.fail("there are more than 500,000 names") }
         self.architecture = architecture
         self.isFloat64 = isFloat64
     }

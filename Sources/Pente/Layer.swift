@@ -36,6 +36,8 @@ open class Layer<Element: Scalar> {
     package internal(set) final var sharesOutputs = false
     /// How deep chains nest in it, itself among them.
     package internal(set) final var depth = 0
+    /// The names that its parameters have in it and in the chains of which it is made.
+    final var nameCount = 0
     /// The numbers for each row that forward leaves for backward, or that backward works in, and how many more for each
     /// column of x.
     final var workspacePerRow = (fixed: 0, forEachColumn: 0)

@@ -221,57 +221,49 @@ extension Layer {
 
 extension TensorFile {
     @discardableResult @inline(never)
-    fileprivate func require(_ name: String, rank: Int, rows: Int, columns: Int) throws(PenteError) -> Tensor {
-        guard let tensor = tensor(named: name) else { throw PenteError(.invalidFile, "it has no \(name)") }
+    fileprivate func require(_ name: String, rank: Int, rows: Int, columns: Int) throws(PenteError) -> Int {
+        guard let index = index(of: name) else { throw PenteError(.invalidFile, "it has no \(name)") }
+        let tensor = tensors[index]
         guard tensor.rank == rank, tensor.rows == rows, tensor.columns == columns else {
             throw PenteError(
                 .shapeMismatch,
                 "its \(name) has \(tensor.rank) dimensions and is \(tensor.rows, tensor.columns), but the layer's has \(rank) and is \(rows, columns)"
             )
         }
-        return tensor
+        return index
     }
 
     /// Reads just these tensors; none of them has changed if one is not there, or something else is.
     fileprivate func read(_ targets: [NamedTensor], ignoringOptimizer: Bool) throws(PenteError) {
-        let found = try Buffer<Tensor>(rows: targets.count, columns: 1)
+        let found = try Buffer<Int>(rows: targets.count, columns: 1)
+        let isFound = try Buffer<Bool>(rows: count, columns: 1)
         var size = 0
         for (i, target) in targets.enumerated() {
-            let tensor = try require(target.name, rank: target.rank, rows: target.rows, columns: target.columns)
-            if tensor.isFloat64 != target.isFloat64 {
+            let index = try require(target.name, rank: target.rank, rows: target.rows, columns: target.columns)
+            if tensors[index].isFloat64 != target.isFloat64 {
                 throw PenteError(
                     .dtypeMismatch,
-                    "its \(target.name) is \(tensor.isFloat64 ? "float64" : "float32"), and the layer's is not")
+                    "its \(target.name) is \(tensors[index].isFloat64 ? "float64" : "float32"), and the layer's is not")
             }
-            found.base[i] = tensor
+            found.base[i] = index
+            isFound.base[index] = true
             size += target.size
         }
-        let tensors = UnsafeBufferPointer(start: found.base, count: found.count)
-        try requireNothing(but: tensors, ignoringOptimizer: ignoringOptimizer)
+        for i in 0..<count where !isFound.base[i] {
+            let name = tensors[i].name
+            if ignoringOptimizer && name.hasPrefix("sgd.") { continue }
+            throw PenteError(.invalidFile, "it has \(name.text), which the layer has not")
+        }
         let staged = try Buffer<UInt8>(rows: 1, columns: size)
         var offset = 0
-        for (tensor, target) in zip(tensors, targets) {
-            try read(tensor, into: staged.base + offset)
+        for (i, target) in targets.enumerated() {
+            try read(tensors[found.base[i]], into: staged.base + offset)
             offset += target.size
         }
         offset = 0
         for target in targets {
             memcpy(target.memory, staged.base + offset, target.size)
             offset += target.size
-        }
-    }
-}
-
-extension TensorFile {
-    /// `found` are different ones, so their number says it; which one is too many takes a search.
-    private func requireNothing(but found: UnsafeBufferPointer<Tensor>, ignoringOptimizer: Bool) throws(PenteError) {
-        var others = count - found.count
-        for tensor in tensors where others > 0 {
-            if ignoringOptimizer && tensor.name.hasPrefix("sgd.") {
-                others -= 1
-            } else if !found.contains(where: { $0.begin == tensor.begin && $0.end == tensor.end }) {
-                throw PenteError(.invalidFile, "it has \(tensor.name.text), which the layer has not")
-            }
         }
     }
 }

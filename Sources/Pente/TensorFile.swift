@@ -207,13 +207,15 @@ struct TensorFile: ~Copyable {
     var tensors: UnsafeBufferPointer<Tensor> { UnsafeBufferPointer(start: memory.base, count: count) }
 
     /// nil if there is none of that name. The tensors are in the order of their names.
-    func tensor(named name: String) -> Tensor? {
+    func tensor(named name: String) -> Tensor? { index(of: name).map { tensors[$0] } }
+
+    func index(of name: String) -> Int? {
         var (low, high) = (0, count)
         while low < high {
             let middle = (low + high) / 2
             if tensors[middle].name.isBefore(name) { low = middle + 1 } else { high = middle }
         }
-        return low < count && tensors[low].name == name ? tensors[low] : nil
+        return low < count && tensors[low].name == name ? low : nil
     }
 
     /// Reads a tensor's numbers.

@@ -11,8 +11,15 @@ func withLayer(
     _ body: (LayerResource) throws(PenteError) -> Void
 ) throws(PenteError) {
     try HandleTable.withResource(handle, .layer, access, name) { (resource) throws(PenteError) in
-        let layer = unsafeDowncast(resource, to: LayerResource.self)
-        try layer.withParts(access) { () throws(PenteError) in try body(layer) }
+        try unsafeDowncast(resource, to: LayerResource.self).with(access, body)
+    }
+}
+
+extension LayerResource {
+    /// `withParts`, for what is not called in each step.
+    @inline(never)
+    final func with(_ access: Access, _ body: (LayerResource) throws(PenteError) -> Void) throws(PenteError) {
+        try withParts(access) { () throws(PenteError) in try body(self) }
     }
 }
 

@@ -119,9 +119,11 @@ public func pente_chain_get_layer(
     _ chain: OpaquePointer!, _ index: Int64, _ layer: UnsafeMutablePointer<OpaquePointer?>!
 ) -> pente_status {
     status("pente_chain_get_layer") { () throws(PenteError) in
-        try withLayer(chain, .read, "chain") { (chain) throws(PenteError) in
+        // What a chain's layers are never changes: to lock all of them for each of them would take too long.
+        try HandleTable.withResource(chain, .layer, .read, "chain") { (chain) throws(PenteError) in
             let layer = try require(layer, "layer")
-            layer.pointee = try HandleTable.insert(chain.makePart(index), .layer)
+            let part = try unsafeDowncast(chain, to: LayerResource.self).makePart(index)
+            try part.with(.read) { (part) throws(PenteError) in layer.pointee = try HandleTable.insert(part, .layer) }
         }
     }
 }

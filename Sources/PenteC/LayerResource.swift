@@ -11,7 +11,7 @@ class LayerResource: Resource {
     /// The layer that this is a further handle of.
     private final let original: Slot?
     /// All of them, each once: they are held.
-    private final var parts: [Slot] = []
+    private final var parts = Locks()
     /// What is to be locked with them.
     private final var innerLocks = Locks()
     /// Where all its parameters and their gradients lie.
@@ -31,21 +31,20 @@ class LayerResource: Resource {
         self.original = original?.root.slot
         self.memory = memory
         super.init()
-        for part in children { hold(part.root) }
-        if let original { hold(original.root) }
+        for part in children { parts.add(part.root.slot) }
+        if let original { parts.add(original.root.slot) }
+        parts.removeRepeats()
+        for i in 0..<parts.count {
+            parts[i].hold()
+            parts[i].layerResource.addLocks(to: &innerLocks)
+        }
+        innerLocks.removeRepeats()
     }
 
     /// The layer of which this is perhaps a further handle.
     private final var root: LayerResource { original?.layerResource ?? self }
 
-    private final func hold(_ part: LayerResource) {
-        if parts.contains(where: { $0 == part.slot }) { return }
-        part.slot.hold()
-        parts.append(part.slot)
-        part.addLocks(to: &innerLocks)
-    }
-
-    deinit { for slot in parts { slot.unhold() } }
+    deinit { for i in 0..<parts.count { parts[i].unhold() } }
 
     /// A chain's layer.
     fileprivate final func child(_ index: Int) -> LayerResource {
@@ -54,7 +53,7 @@ class LayerResource: Resource {
 
     /// Adds what whoever holds this layer locks when it reads or writes it.
     final func addLocks(to locks: inout Locks) {
-        if parts.isEmpty { if isWritable { locks.add(slot) } } else { locks.add(innerLocks) }
+        if parts.count == 0 { if isWritable { locks.add(slot) } } else { locks.add(innerLocks) }
     }
 
     /// Runs `body` while no other call is in the way of a chain's layers; its own slot is locked.

@@ -12,7 +12,7 @@ extension Slot {
     }
 }
 
-/// Slots that are locked together, each once.
+/// Slots that are held or locked together, each once when `removeRepeats` comes after what is added.
 struct Locks: ~Copyable {
     private var slots = UnsafeMutableBufferPointer<Slot>(start: nil, count: 0)
     private(set) var count = 0
@@ -22,7 +22,6 @@ struct Locks: ~Copyable {
     subscript(_ i: Int) -> Slot { slots[i] }
 
     mutating func add(_ slot: Slot) {
-        for i in 0..<count where slots[i] == slot { return }
         if count == slots.count {
             let larger = UnsafeMutableBufferPointer<Slot>.allocate(capacity: max(1, 2 * count))
             for i in 0..<count { larger[i] = slots[i] }
@@ -35,6 +34,18 @@ struct Locks: ~Copyable {
 
     mutating func add(_ others: borrowing Locks) {
         for i in 0..<others.count { add(others[i]) }
+    }
+
+    @inline(never)
+    mutating func removeRepeats() {
+        if count < 2 { return }
+        sortAddresses(slots.baseAddress!, count)
+        var distinct = 1
+        for i in 1..<count where !(slots[i] == slots[distinct - 1]) {
+            slots[distinct] = slots[i]
+            distinct += 1
+        }
+        count = distinct
     }
 
     /// Runs `body` while no other call is in the way of any of them. `name`: what somebody is in the way of, else.

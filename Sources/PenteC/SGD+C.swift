@@ -37,6 +37,7 @@ class SGDResource: Resource {
             layer.addLocks(to: &locks)
             memory.add(layer.memory)
         }
+        locks.removeRepeats()
     }
 
     deinit { for layer in layers { layer.unhold() } }

@@ -30,6 +30,7 @@ class TrainerResource: Resource {
         locks = Locks()
         locks.add(sgd.locks)
         layer.addLocks(to: &locks)
+        locks.removeRepeats()
         memory = layer.memory.union(sgd.memory)
     }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- Contents ---- */
 
@@ -153,6 +154,65 @@ static void test_deep_nesting(void **state) {
         assert_true(status == PENTE_INVALID_FILE || (status == PENTE_OK && strstr(headers[i].before, "pente")));
         model_free(&there);
     }
+}
+
+/* ---- Many layers ---- */
+
+/* A chain of so many scalers, in so many chains around it. */
+static void write_scalers(int count, int depth) {
+    static const char opening[] = "{\\'type\\':\\'chain\\',\\'layers\\':[";
+    static const char leaf[] = "{\\'type\\':\\'scaler\\',\\'features\\':1}";
+    char *header = malloc(200 + 100 * (size_t)depth + (300 + 4 * (size_t)depth) * (size_t)count), *end = header;
+    if (!header) abort();
+    end += sprintf(end, "{'__metadata__':{'pente':'{\\'dtype\\':\\'float32\\',\\'layer\\':");
+    for (int k = 0; k < depth; k++) end += sprintf(end, "%s", opening);
+    for (int i = 0; i < count; i++) end += sprintf(end, "%s%s", i ? "," : "", leaf);
+    for (int k = 0; k < depth; k++) end += sprintf(end, "]}");
+    end += sprintf(end, "}'}");
+    for (int i = 0; i < 2 * count; i++) {
+        end += sprintf(end, ",'");
+        for (int k = 1; k < depth; k++) end += sprintf(end, "0.");
+        end += sprintf(end, "%d.%s':{'dtype':'F32','shape':[1],'data_offsets':[%d,%d]}", i / 2, i % 2 ? "scale" : "mean",
+                       4 * i, 4 * i + 4);
+    }
+    sprintf(end, "}");
+    write_safetensors(path_of("many"), header, PENTE_FLOAT32, 2 * (size_t)count);
+    free(header);
+}
+
+/* The processor's seconds to load a chain of so many layers and to get each of them. */
+static double seconds_for(int count) {
+    pente_layer *chain, *layer;
+    write_scalers(count, 1);
+    clock_t start = clock();
+    OK(pente_layer_load(path_of("many"), &chain));
+    for (int i = 0; i < count; i++) {
+        OK(pente_chain_get_layer(chain, i, &layer));
+        OK(pente_layer_free(layer));
+    }
+    OK(pente_layer_free(chain));
+    return (double)(clock() - start) / CLOCKS_PER_SEC;
+}
+
+/* Four times as many take about four times as long, and not sixteen times. */
+static void test_many_layers(void **state) {
+    (void)state;
+    double few = seconds_for(7500), many = seconds_for(30000);
+    if (many > 10 * few) fail_msg("%g s for 7,500 layers, but %g s for 30,000", few, many);
+}
+
+/* In each chain a parameter has a name of its own, as long as the chain is deep. */
+static void test_many_names(void **state) {
+    (void)state;
+    pente_layer *layer = NULL;
+    write_scalers(8064, 31); /* 2 * 31 * 8,064 = 499,968 names */
+    OK(pente_layer_load(path_of("many"), &layer));
+    OK(pente_layer_save(layer, NULL, path_of("again")));
+    pente_layer *chain = CHAIN(layer);
+    REFUSED(PENTE_INVALID_ARGUMENT, pente_layer_save(chain, NULL, path_of("again")));
+    OK(pente_layer_free(chain));
+    write_scalers(8064, 32);
+    REFUSED(PENTE_INVALID_FILE, pente_layer_load(path_of("many"), &layer));
 }
 
 /* ---- Sizes ---- */
@@ -357,6 +417,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_headers),
         cmocka_unit_test(test_deep_nesting),
+        cmocka_unit_test(test_many_layers),
+        cmocka_unit_test(test_many_names),
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_changed_files),
         cmocka_unit_test(test_bad_descriptions),

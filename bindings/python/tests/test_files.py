@@ -8,6 +8,7 @@ import random
 import stat
 import struct
 import threading
+import time
 
 import pente
 import pytest
@@ -288,6 +289,34 @@ def test_a_malformed_file_is_refused(path, contents, message):
     with pytest.raises(ValueError):
         layer.load_parameters(path)
     assert snapshot(layer) == before
+
+
+def scalers(count, depth=1):
+    """A file of a chain of so many scalers, in so many chains around it."""
+    leaves = ",".join(['{"type":"scaler","features":1}'] * count)
+    layer = '{"type":"chain","layers":[' * depth + leaves + "]}" * depth
+    header = {"__metadata__": {"pente": '{"dtype":"float32","layer":' + layer + "}"}}
+    for i in range(2 * count):
+        name = "0." * (depth - 1) + f"{i // 2}.{('mean', 'scale')[i % 2]}"
+        header[name] = entry("F32", [1], 4 * i, 4 * i + 4)
+    return file_of(header, bytes(8 * count))
+
+
+def seconds_to_load(path, count):
+    path.write_bytes(scalers(count))
+    start = time.process_time()
+    assert len(pente.Chain.load(path)) == count
+    return time.process_time() - start
+
+
+def test_four_times_the_layers_take_about_four_times_as_long(path):
+    assert seconds_to_load(path, 30_000) < 10 * seconds_to_load(path, 7_500)
+
+
+def test_chains_have_half_a_million_names_at_most(path):
+    path.write_bytes(scalers(8_064, 32))
+    with pytest.raises(ValueError, match="500,000 names"):
+        pente.Chain.load(path)
 
 
 def test_a_damaged_file_is_a_layer_or_a_value_error(path):
