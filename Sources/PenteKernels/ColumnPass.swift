@@ -22,8 +22,8 @@ extension Pass {
         let gradients = error.gradPrediction!.base
         var sums = product!.y.base
         var biasSum = columnSums!
-        // Every fourth row's sums.
-        var chains = SIMD4<Double>.zero
+        // The gradients of every sixteenth row.
+        var column = WideSums()
         var total = error.total!
         var first = 0
         while first < rows {
@@ -43,7 +43,9 @@ extension Pass {
                         let y = Self.predictShort(x, first &+ i, repeated, period) + bias
                         let difference = T._whole(y - T.load(error.target.base + (first &+ i)))
                         T._addSquares(difference, weight: nil, to: &squares)
-                        T.store(T._whole(difference * scale), gradients + i)
+                        let gradient = T._whole(difference * scale)
+                        T.store(gradient, gradients + i)
+                        Self.add(gradient, i, to: &column)
                         i &+= T.lanes
                     }
                 }
@@ -52,29 +54,29 @@ extension Pass {
                     let y = T._firstLanes(Self.predict(x, first &+ i, left, weight) + bias, left)
                     let difference = T._whole(y - T.load(error.target.base + (first &+ i), upTo: left))
                     T._addSquares(difference, weight: nil, to: &squares)
-                    T.store(T._whole(difference * scale), gradients + i, upTo: left)
+                    let gradient = T._whole(difference * scale)
+                    T.store(gradient, gradients + i, upTo: left)
+                    Self.add(gradient, i, to: &column)
                     i &+= T.lanes
                 }
                 total.pointee.add(squares.total)
                 total += error.totalStep
             }
             let part = x.rows(first, count)
-            var added = 0
             if count > stepsPerRun {
-                Self.addRuns(gradients, part, to: sums, isNew: inBlock == 0, &chains, &added)
+                Self.addRuns(gradients, part, to: sums, isNew: inBlock == 0)
             } else {
                 Self.addRun(gradients, part, to: sums, isNew: inBlock == 0)
             }
-            while added &+ 4 <= count { Self.addFour(gradients, &added, to: &chains) }
-            // The last ones with zeros, which change nothing.
-            if added < count { chains += T._wide(T._loadFour(gradients + added, count &- added)) }
             first &+= count
             if first == rows || first % rowsPerBlock == 0 {
-                biasSum.store((chains[0] + chains[1]) + (chains[2] + chains[3]), 0)
+                var sum = 0.0
+                column.add(to: &sum)
+                biasSum.store(sum, 0)
                 product!.widen()
                 sums += sumsStep
                 biasSum.advance(by: sumsStep)
-                chains = .zero
+                column = WideSums()
             }
         }
     }
@@ -114,12 +116,10 @@ extension Pass {
         }
     }
 
-    /// Two to four runs side by side, so that no term waits for the last, of a vector of inputs or less. Meanwhile the rows,
-    /// `added` of them in the end, are added to the bias's sums.
+    /// Two to four runs side by side, so that no term waits for the last, of a vector of inputs or less.
     @_alwaysEmitIntoClient @_transparent
     static func addRuns(
-        _ gradients: UnsafePointer<T>, _ x: MatrixView<T>, to sums: UnsafeMutablePointer<T>, isNew: Bool,
-        _ chains: inout SIMD4<Double>, _ added: inout Int
+        _ gradients: UnsafePointer<T>, _ x: MatrixView<T>, to sums: UnsafeMutablePointer<T>, isNew: Bool
     ) {
         let last = (x.rows &- 1) / stepsPerRun
         var (fours, runs) = (InlineArray<4, T.Four>(repeating: .zero), InlineArray<4, T.Vector>(repeating: .zero))
@@ -137,7 +137,6 @@ extension Pass {
                         let four = T._loadFour(row + starts[r] &* x.rowStride, x.columns)
                         fours[r] = T._fma(gradients[starts[r] &+ s], four, fours[r])
                     }
-                    if added &+ 4 <= x.rows { addFour(gradients, &added, to: &chains) }
                     row += x.rowStride
                     s &+= 1
                 }
@@ -148,12 +147,12 @@ extension Pass {
                         let g = T.Vector(repeating: gradients[starts[r] &+ s])
                         runs[r] = T._fma(g, T._loadPartial(row + starts[r] &* x.rowStride, x.columns), runs[r])
                     }
-                    if added &+ 4 <= x.rows { addFour(gradients, &added, to: &chains) }
                     row += x.rowStride
                     s &+= 1
                 }
             }
-            if most == last { lastRun = runs[last] }
+            // Not by its number, for which the runs would be in memory.
+            if most == last { lastRun = last == 1 ? runs[1] : last == 2 ? runs[2] : runs[3] }
             if end == stepsPerRun { break }
             end = stepsPerRun
             most = last &- 1
@@ -165,11 +164,10 @@ extension Pass {
         T._storePartial(sum, sums, x.columns)
     }
 
-    /// Adds the next four rows to the bias's sums of every fourth one.
+    /// Adds the gradients from row `i` on to those of every sixteenth row.
     @_alwaysEmitIntoClient @_transparent
-    static func addFour(_ gradients: UnsafePointer<T>, _ added: inout Int, to chains: inout SIMD4<Double>) {
-        chains += T._wide(T._loadFour(gradients + added, 4))
-        added &+= 4
+    static func add(_ gradient: T.Vector, _ i: Int, to column: inout WideSums) {
+        if T.lanes == 8 && i & 8 != 0 { column.high += T._low(gradient) } else { T._add(gradient, to: &column) }
     }
 
     /// How many lanes a row has in `predictShort`, or 0 if it is too long.

@@ -1,5 +1,5 @@
-/// ∂b = 1ᵀ G: the sum of each column, in float64. Four sums a column, of every fourth row, so that no addition waits for
-/// the last.
+/// ∂b = 1ᵀ G: the sum of each column, in float64. Sixteen sums a column, of every sixteenth row: they round less than one, and
+/// no addition waits for the last.
 public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
     @usableFromInline var gradOutput: MatrixView<T>
     /// With `wide` these are the corrections of those.
@@ -26,40 +26,48 @@ public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
     func run() {
         var k = 0
         while k < gradOutput.columns {
-            var chains = Chains(repeating: WideSums())
-            add(to: &chains, k)
-            store(chains, k)
+            var total = WideSums()
+            var (first, end) = (0, min(Self.rowsPerPart, gradOutput.rows))
+            while first < end {
+                for i in 0..<min(4, (end &- first &+ 3) / 4) { add(to: &total, k, first &+ 4 &* i, end) }
+                (first, end) = (end, min(end &+ Self.rowsPerPart, gradOutput.rows))
+            }
+            store(total, k)
             k &+= T.lanes
         }
     }
 
-    /// Every fourth row's sums.
-    @usableFromInline typealias Chains = InlineArray<4, WideSums>
-
-    /// Adds a vector's columns from `k` on.
+    /// Longer sums round more.
     @_alwaysEmitIntoClient @_transparent
-    func add(to chains: inout Chains, _ k: Int) {
+    static var rowsPerPart: Int { 256 }
+
+    /// Adds four rows in sixteen, of a vector's columns from `k` on.
+    @_alwaysEmitIntoClient @_transparent
+    func add(to total: inout WideSums, _ k: Int, _ first: Int, _ end: Int) {
         let left = gradOutput.columns &- k
         let stride = gradOutput.rowStride
-        var row = gradOutput.base + k
-        var i = 0
+        var row = gradOutput.base + (first &* stride &+ k)
+        var i = first
+        var chains = InlineArray<4, WideSums>(repeating: WideSums())
         if left <= 8 && T.lanes > 8 {
             // Half of the work.
-            while i &+ 4 <= gradOutput.rows {
+            while i &+ 4 <= end {
                 for r in 0..<4 { chains[r].low += T._low(T._loadPartial(row + r &* stride, left)) }
-                row += 4 &* stride
-                i &+= 4
+                row += 16 &* stride
+                i &+= 16
             }
         } else {
-            while i &+ 4 <= gradOutput.rows {
+            while i &+ 4 <= end {
                 for r in 0..<4 { T._add(T.load(row + r &* stride, upTo: left), to: &chains[r]) }
-                row += 4 &* stride
-                i &+= 4
+                row += 16 &* stride
+                i &+= 16
             }
         }
         for r in 0..<3 {
-            if i &+ r < gradOutput.rows { T._add(T.load(row + r &* stride, upTo: left), to: &chains[r]) }
+            if i &+ r < end { T._add(T.load(row + r &* stride, upTo: left), to: &chains[r]) }
         }
+        total.low += (chains[0].low + chains[1].low) + (chains[2].low + chains[3].low)
+        total.high += (chains[0].high + chains[1].high) + (chains[2].high + chains[3].high)
     }
 
     /// A single column's sum.
@@ -73,19 +81,25 @@ public struct ColumnSums<T: KernelScalar>: BitwiseCopyable {
     }
 
     @_alwaysEmitIntoClient @_transparent
-    func store(_ chains: Chains, _ k: Int) {
+    func store(_ block: WideSums, _ k: Int) {
         let left = gradOutput.columns &- k
-        let low = (chains[0].low + chains[1].low) + (chains[2].low + chains[3].low)
-        let high = (chains[0].high + chains[1].high) + (chains[2].high + chains[3].high)
         if let wide {
-            var block = WideSums()
-            (block.low, block.high) = (low, high)
             withUnsafeBytes(of: block) {
                 let block = $0.baseAddress!.assumingMemoryBound(to: Double.self)
                 T._accumulate(block, min(left, T.lanes), into: wide + k, sums + k)
             }
         } else {
-            T.store(T._narrow(low, high), sums + k, upTo: left)
+            T.store(T._narrow(block.low, block.high), sums + k, upTo: left)
         }
+    }
+}
+
+extension WideSums {
+    /// Adds all lanes, four at a time, which are added in pairs.
+    @_alwaysEmitIntoClient @_transparent
+    func add(to total: inout Double) {
+        let (low, high) = (low.evenHalf + low.oddHalf, high.evenHalf + high.oddHalf)
+        let (low2, high2) = (low.evenHalf + low.oddHalf, high.evenHalf + high.oddHalf)
+        total = (((total + low2[0]) + low2[1]) + high2[0]) + high2[1]
     }
 }

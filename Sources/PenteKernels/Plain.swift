@@ -102,9 +102,15 @@ extension ColumnSums where T: KernelVector<T> {
     @inline(never)
     func runPlainly() {
         for k in 0..<gradOutput.columns {
-            var four = InlineArray<4, Double>(repeating: 0)
-            for i in 0..<gradOutput.rows { four[i % 4] += Double(gradOutput.base[i &* gradOutput.rowStride &+ k]) }
-            store((four[0] + four[1]) + (four[2] + four[3]), k)
+            var (total, lanes) = (0.0, WideSums())
+            for i in 0..<gradOutput.rows {
+                lanes.add(Double(gradOutput.base[i &* gradOutput.rowStride &+ k]), times: 1, i % 16)
+                if (i &+ 1) % Self.rowsPerPart == 0 || i &+ 1 == gradOutput.rows {
+                    lanes.add(to: &total)
+                    lanes = WideSums()
+                }
+            }
+            store(total, k)
         }
     }
 }
