@@ -268,7 +268,9 @@ def test_calls_on_other_objects_are_free():
     trainer = pente.Trainer(inner, pente.SGD(inner, lr=0.1), pente.MSELoss())
 
     def forward(value):
-        losses.append(trainer.fit(x, y, batch_size=8, on_epoch=lambda epoch: None).training_losses[0])
+        with pytest.raises(RuntimeError, match="on_epoch cannot be had within a layer's callback"):
+            trainer.fit(x, y, on_epoch=lambda epoch: None)
+        losses.append(trainer.fit(x, y, batch_size=8).training_losses[0])
         return inner.predict(value)
 
     def backward(x, y, grad_output):
