@@ -285,7 +285,8 @@ static void train(visitor *v) {
             options.on_epoch = on_epoch;
             options.should_stop = should_stop;
             options.user_data = v;
-            CALL(v, PASS | FINITE, pente_trainer_fit, trainer, &in, &target, &options, NULL);
+            /* STATE: within a layer's callback it has no on_epoch. */
+            CALL(v, PASS | FINITE | STATE, pente_trainer_fit, trainer, &in, &target, &options, NULL);
             break;
         default: CALL(v, PASS | FINITE, pente_trainer_step, trainer, &in, &target, weighted, &loss);
     }
