@@ -97,7 +97,7 @@ extension MSE {
                 .shapeMismatch,
                 "sample_weight is \(sampleWeight), but a batch of \(rows) rows takes \(rows, 1)")
         }
-        var total = 0.0
+        var (total, block) = (CompensatedSum(), 0.0)
         for i in 0..<rows {
             let weight = sampleWeight.base[i &* sampleWeight.rowStride]
             guard weight >= 0, weight.isFinite else {
@@ -105,9 +105,14 @@ extension MSE {
                     .invalidArgument,
                     "sample_weight[\(i)] is \(Double(weight)); a weight must be finite and not negative")
             }
-            total += Double(weight)
+            block += Double(weight)
+            // As the squares are summed.
+            if (i &+ 1) % SquaredError<Element>.rowsPerBlock == 0 || i &+ 1 == rows {
+                total.addByCall(block)
+                block = 0
+            }
         }
-        return total
+        return total.value
     }
 
     /// Throws unless a mean may be divided by a sum of weights.

@@ -31,8 +31,9 @@ bool is_product(const char *what, const pente_matrix *got, const pente_matrix *a
 double mse_divisor(pente_reduction reduction, const pente_matrix *prediction, const pente_matrix *weight) {
     double rows = (double)prediction->rows;
     if (weight) {
-        rows = 0;
-        for (int64_t i = 0; i < weight->rows; i++) rows += get(weight, i, 0);
+        long double sum = 0;
+        for (int64_t i = 0; i < weight->rows; i++) sum += get(weight, i, 0);
+        rows = (double)sum;
     }
     switch (reduction) {
     case PENTE_MEAN: return rows * (double)prediction->columns;

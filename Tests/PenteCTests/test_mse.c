@@ -131,6 +131,25 @@ static void test_long_sum(void **state) {
     OK(pente_mse_free(mse));
 }
 
+/* Nor does a plain sum in double do for the weights: of ones, the mean is 1 within a rounding or two. */
+static void test_long_sum_of_weights(void **state) {
+    (void)state;
+    enum { LONG = 3000000 };
+    pente_mse *mse = mse_new(PENTE_MEAN);
+    pente_matrix prediction = matrix_new(PENTE_FLOAT64, LONG, 1, 1), target = matrix_new(PENTE_FLOAT64, LONG, 1, 1);
+    pente_matrix weight = matrix_new(PENTE_FLOAT64, LONG, 1, 1);
+    double loss = 0;
+    fill(&prediction, 1);
+    fill(&target, 0);
+    fill(&weight, 0.1);
+    OK(pente_mse_forward(mse, &prediction, &target, &weight, &loss));
+    assert_true(fabs(loss - 1) <= 8 * DBL_EPSILON);
+    matrix_free(&prediction);
+    matrix_free(&target);
+    matrix_free(&weight);
+    OK(pente_mse_free(mse));
+}
+
 /* Weights of zero count for nothing, and may all be zero where no mean is taken. */
 static void test_zero_weights(void **state) {
     (void)state;
@@ -198,6 +217,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_long_sum),
+        cmocka_unit_test(test_long_sum_of_weights),
         cmocka_unit_test(test_zero_weights),
         cmocka_unit_test(test_not_finite_loss),
         cmocka_unit_test(test_large_upstream_gradient),
