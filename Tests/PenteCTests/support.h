@@ -21,8 +21,8 @@ void expect_status(pente_status got, pente_status wanted, const char *call, cons
 /* cmocka's assert_true, for a matrix comparison that prints where it failed. */
 #define SAME_BITS(a, b) assert_true(same_bits(#a, &(a), &(b)))
 
-/* Allocated to the last element and not one further, so that valgrind sees every step outside. The gap between
- * columns and row_stride holds a pattern. Each is freed by matrix_free. */
+/* Allocated to the last element and not one further: behind it is a page that cannot be read, or what a sanitizer or
+ * valgrind sees. The gap between columns and row_stride holds a pattern. Each is freed by matrix_free. */
 pente_matrix matrix_new(pente_dtype dtype, int64_t rows, int64_t columns, int64_t row_stride);
 pente_matrix matrix_random(pente_dtype dtype, int64_t rows, int64_t columns, int64_t row_stride);
 pente_matrix matrix_copy(const pente_matrix *matrix);

@@ -145,8 +145,9 @@ static pente_status custom_new(int64_t inputs, int64_t outputs, pente_layer **la
 /* A layer of one's own takes no memory for its columns, so it may say a large number; a pass that would need room for
  * them is refused. */
 static void check_enormous_width(int64_t width, int64_t rows, bool bent) {
-    pente_matrix x = {calloc((size_t)rows, sizeof(double)), rows, 1, 1, PENTE_FLOAT64};
-    pente_matrix y = {calloc((size_t)rows, sizeof(double)), rows, 1, 1, PENTE_FLOAT64};
+    pente_matrix x = matrix_new(PENTE_FLOAT64, rows, 1, 1), y = matrix_new(PENTE_FLOAT64, rows, 1, 1);
+    fill(&x, 0);
+    fill(&y, 0);
     model linear = model_new(PENTE_FLOAT64, 1, 1, true, 1);
     pente_activation_options options = PENTE_ACTIVATION_OPTIONS_INIT;
     pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
