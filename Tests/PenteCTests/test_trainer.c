@@ -78,7 +78,8 @@ static void test_step_is_the_calls(void **state) {
     (void)state;
     /* One output has a kernel of its own, which goes about x in another way for each of these numbers of inputs. */
     static const int64_t widths[][2] = {{1, 1},  {2, 1},   {4, 1}, {13, 1}, {3, 2}, {17, 5}, {8, 16}, {33, 40},
-                                        {70, 3}, {2, 130}, {3, 1}, {7, 1},  {8, 1}, {21, 1}, {37, 1}, {70, 1}};
+                                        {70, 3}, {2, 130}, {3, 1}, {7, 1},  {8, 1}, {21, 1}, {37, 1}, {70, 1},
+                                        {5, 1},  {6, 1},   {9, 1}, {15, 1}, {16, 1}, {23, 1}, {32, 1}, {40, 1}};
     static const int64_t rows[] = {1, 5, 8, 16, 33, 64, 65, 257, 513, 1025, 1500, 2049, 4};
     for (size_t i = 0; i < COUNT(widths); i++) {
         for (pente_dtype dtype = PENTE_FLOAT32; dtype <= PENTE_FLOAT64; dtype++) {
