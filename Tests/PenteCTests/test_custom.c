@@ -175,8 +175,9 @@ static void test_any_number_of_columns(void **state) {
     assert_true(info.kind == PENTE_CUSTOM && info.in_features == 0 && info.out_features == 0);
     assert_true(info.parameter_count == 0 && info.dtype == PENTE_FLOAT64 && info.layer_count == 0);
     for (int64_t columns = 1; columns < 9; columns += 3) {
-        pente_matrix x = matrix_random(PENTE_FLOAT64, 5, columns, columns + 1);
+        pente_matrix x = matrix_random(PENTE_FLOAT64, 5, columns + 1, columns + 1);
         pente_matrix y = matrix_new(PENTE_FLOAT64, 5, columns, columns);
+        x.columns = columns;
         OK(pente_layer_forward(squares, NULL, &x, &y));
         assert_true(get(&y, 4, columns - 1) == get(&x, 4, columns - 1) * get(&x, 4, columns - 1));
         x.columns = columns + 1;
