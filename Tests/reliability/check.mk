@@ -213,9 +213,9 @@ check-host: test-host
 ATTACKS += soak
 SOAK := Tests/reliability/soak.py
 
-build/tests/soak: Tests/reliability/soak.c $(C_NEEDS) $(LIBRARY) | build/setup-test.stamp
+build/tests/soak: $(wildcard Tests/reliability/soak*.[ch]) $(C_NEEDS) $(LIBRARY) | build/setup-test.stamp
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(EXAMPLE) $< $(C_COMMON) -o $@ $(LINK) -lcmocka -lm
+	$(CC) -std=c11 $(EXAMPLE) $(filter %/soak.c %/soak_objects.c,$^) $(C_COMMON) -o $@ $(LINK) -lcmocka -lm
 
 check-soak: build/tests/soak build/venv/pente.stamp
 	build/tests/soak 1000000000 100000
