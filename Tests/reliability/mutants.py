@@ -18,13 +18,15 @@ RULES = {
     "factor": [(r" &?[*/] " + OPERAND, ""), (r" / ", " * "), (r"\.addingProduct\([^()]*\)", ""),
                (r"\b\w+\._fma\(" + ARGUMENT + ", " + ARGUMENT + ", " + ARGUMENT + r"\)", r"\3")],
     "term": [(r" &?[+-] " + OPERAND, "")],
-    "comparison": [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "), (r" != ", " == ")],
+    "comparison": [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "),
+                   (r" != ", " == ")],
     "range": [(r"\b0\.\.<", "1..<"), (r"\.\.<(\S+)$", r"..<(\1 - 1)")],
     "constant": [(r"(?<![\w.$])(?:0x[\da-f_]+|\d[\d_]*(?:\.[\d_]+)?(?:e-?\d+)?)(?![\w.])", larger)],
     "extreme": [(r"\bmin\(", "max("), (r"\bmax\(", "min(")],
-    "logic": [(r" && ", " || "), (r" \|\| ", " && "), (r"!(?=[\w(])", ""), (r"\btrue\b", "false"), (r"\bfalse\b", "true"),
-              (r"^(.*)$", r"!(\1)")],
-    "bits": [(r" << ", " >> "), (r" >> ", " << "), (r" \^= ", " |= "), (r" \^ ", " | "), (r" & ", " | "), (r" \| ", " & ")],
+    "logic": [(r" && ", " || "), (r" \|\| ", " && "), (r"!(?=[\w(])", ""), (r"\btrue\b", "false"),
+              (r"\bfalse\b", "true"), (r"^(.*)$", r"!(\1)")],
+    "bits": [(r" << ", " >> "), (r" >> ", " << "), (r" \^= ", " |= "), (r" \^ ", " | "), (r" & ", " | "),
+             (r" \| ", " & ")],
     "argument": [(r"(\w\((?:[^()]*, )?)" + ARGUMENT + ", " + ARGUMENT + r"\)", r"\1\3, \2)"),
                  (r"_choose\(" + ARGUMENT + ", " + ARGUMENT + ", ", r"_choose(\1, \1 - \2, ")],
     "extent": [(r"\browStride\b", "columns"), (r"\.columns\b", ".rows"), (r"\.rows\b(?!\()", ".columns"),
@@ -72,6 +74,7 @@ def changed(text, is_condition, is_line):
                 if other != text and not (rule == "argument" and ": " in match.group()): yield rule, other
 
 
+NOT_ASKED = re.compile(r"\b(import|throw|try|typealias|enum|struct|func|super|precondition)\b|^\s*[@#]|prefetch")
 ASSIGNS = re.compile(r"[\w.!\[\]()&* $+,]*? (?:&?[-+*/^|]?|<<|>>)= ")
 
 
@@ -81,12 +84,14 @@ def forms(piece, end, is_c, is_whole):
     if is_c:
         if piece.lstrip().startswith("for (") and ")" not in piece: return None
         statement = "if ({0}) {{ {1}; }} else {2}".format
-        for pattern, form in [(r"(\s*return )(.*)$", expression), (r"(#define \w+\([\w, ]+\) )(__builtin\w+\(.*)$", "({0} ? {1} : {2})".format),
-                              (r"(\s*(?:const )?\w+ \**\w+ = )([^{,]+(?:\(.*\))?)$", expression), (r"( )(\w+ < [\w &<]+)$", expression),
+        for pattern, form in [(r"(\s*return )(.*)$", expression),
+                              (r"(#define \w+\([\w, ]+\) )(__builtin\w+\(.*)$", "({0} ? {1} : {2})".format),
+                              (r"(\s*(?:const )?\w+ \**\w+ = )([^{,]+(?:\(.*\))?)$", expression),
+                              (r"( )(\w+ < [\w &<]+)$", expression),
                               (r"((?:\s*for \(.*\) | \w+\+\+\) )?)(\s*[*(]?[\w\[\] *+()]+ [-+&|^]?= .*)$", statement)]:
             if match := re.match(pattern, piece): return *match.groups(), form, pattern
         return None
-    if re.search(r"\b(import|throw|try|typealias|enum|struct|func|super|precondition)\b|^\s*[@#]|prefetch", piece): return None
+    if NOT_ASKED.search(piece): return None
     if end == "{":
         match = re.match(r"(\s*(?:else )?(?:if|while|guard) )(.*?)( else)? ?$", piece)
         if match and not re.search(r"\b(let|var|case)\b", piece): return match[1], match[2], expression, match[3] or ""
@@ -99,6 +104,17 @@ def forms(piece, end, is_c, is_whole):
     if re.match(r"(let|var|private|public|package|static|fileprivate|internal|final|override)\b", rest): return None
     if ASSIGNS.match(rest): return label, rest, "if {0} {{ {1} }} else {{ {2} }}".format, ""
     return label, rest, expression, ""
+
+
+def mutants_in(piece, form, is_line):
+    """(rule, what becomes what, the text that asks which one it is)."""
+    before, old, choice = form[:3]
+    is_condition = bool(re.search(r"\b(if|while|guard) $", before))
+    for rule, new in changed(old, is_condition, is_line and not before.strip()):
+        text = before + choice("{choice}", "\0new", "\0old") + piece[len(before) + len(old):]
+        if rule == "statement": text = before + "if !{choice} { \0old }"
+        what = f"{(before + old).strip()} => {new.strip() or 'nothing'}"
+        yield rule, what, text.replace("\0new", new).replace("\0old", old)
 
 
 def mutants_of(path):
@@ -116,26 +132,24 @@ def mutants_of(path):
         if is_c and (match := re.match(r"(?:PENTE_\w+|#define|void) .*?(\w+)\(", text)): function = match[1]
         parts = list(pieces(text, "{};" if is_c else "{}"))
         for start, piece, end in parts:
-            is_code = is_c and (text.startswith(("    ", "#define")) or "return" in text) or not is_c and "code" in stack[-1:]
+            is_code = "code" in stack[-1:]
+            if is_c: is_code = text.startswith(("    ", "#define")) or "return" in text
             if is_code and '"' not in piece and (form := forms(piece, end, is_c, len(parts) == 1)):
-                before, old, choice = form[:3]
-                is_condition = bool(re.search(r"\b(if|while|guard) $", before))
                 # Without its only statement a function may lack a result.
-                is_line = not is_c and len(parts) == 1 and not before.strip() and (ends[i - 1] != "{" or ends[i + 1] != "}")
-                for rule, new in changed(old, is_condition, is_line):
-                    tail = piece[len(before) + len(old):]
-                    whole = text[:start] + before + choice("{choice}", "\0new", "\0old") + tail + text[start + len(piece):]
-                    if rule == "statement": whole = text[:start] + before + "if !{choice} { \0old }"
-                    key = f"{path.parent.name}/{path.name} {function}: {(before + old).strip()} => {new.strip() or 'nothing'}"
+                is_line = not is_c and len(parts) == 1 and (ends[i - 1] != "{" or ends[i + 1] != "}")
+                for rule, what, other in mutants_in(piece, form, is_line):
+                    key = f"{path.parent.name}/{path.name} {function}: {what}"
                     seen[key] += 1
                     if seen[key] > 1: key += f" #{seen[key]}"
-                    yield Mutant(path, line, rule, function, key, text=whole.replace("\0new", new).replace("\0old", old))
+                    other = text[:start] + other + ("" if rule == "statement" else text[start + len(piece):])
+                    yield Mutant(path, line, rule, function, key, text=other)
             if end == "{" and not is_c:
                 if match := re.search(r"\b(func [^\s(<]+|init|subscript|var \w+)", piece):
                     if "=" not in piece.split("(")[0]: function = match[1].split()[-1]
                     stack.append("code")
                 else:
-                    stack.append("type" if re.search(r"\b(struct|class|enum|extension|protocol)\b", piece) else (stack or [""])[-1])
+                    is_type = re.search(r"\b(struct|class|enum|extension|protocol)\b", piece)
+                    stack.append("type" if is_type else (stack or [""])[-1])
             elif end == "}" and stack: stack.pop()
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Changes the arithmetic on purpose, a place at a time, and looks whether a test fails.
 
-A mutant of each rule below is made in each function of FILES (--all: in each statement). One library holds them all, each
-behind a question at its place, and PENTE_MUTANT says which one is meant. A mutant that fails no test is a missing test,
-or makes no difference: EQUIVALENT lists those, each with its reason. Answers are kept in build/mutants/results.txt, and
-only survivors are asked about again.
+A mutant of each rule of mutants.py is made in each function of FILES (--all: in each statement). One library holds them
+all, each behind a question at its place, and PENTE_MUTANT says which one is meant. A mutant that fails no test is a
+missing test, or makes no difference: EQUIVALENT lists those, each with its reason. Answers are kept in
+build/mutants/results.txt, and only survivors are asked about again.
 """
 
 import argparse, collections, concurrent.futures, os, pathlib, random, re, signal, subprocess, sys, time
