@@ -56,9 +56,6 @@ extension Double: KernelScalar {
     public static func _fma(_ a: Double, _ b: Four, _ c: Four) -> Four { pente_fma_double4(a, b, c) }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _wide(_ four: Four) -> SIMD4<Double> { four }
-
-    @_alwaysEmitIntoClient @_transparent
     public static func _extend(_ four: Four) -> Vector { pente_extend_double4(four) }
 
     @_alwaysEmitIntoClient @_transparent

@@ -56,9 +56,6 @@ extension Float: KernelScalar {
     public static func _fma(_ a: Float, _ b: Four, _ c: Four) -> Four { pente_fma_float4(a, b, c) }
 
     @_alwaysEmitIntoClient @_transparent
-    public static func _wide(_ four: Four) -> SIMD4<Double> { pente_wide_float4(four) }
-
-    @_alwaysEmitIntoClient @_transparent
     public static func _extend(_ four: Four) -> Vector { pente_extend_float4(four) }
 
     @_alwaysEmitIntoClient @_transparent

@@ -36,7 +36,6 @@ public protocol KernelScalar: BinaryFloatingPoint, VectorScalar, BitwiseCopyable
     static func _loadPartial(_ pointer: UnsafePointer<Self>, _ count: Int) -> Vector
     static func _loadFour(_ pointer: UnsafePointer<Self>, _ count: Int) -> Four
     static func _fma(_ a: Self, _ b: Four, _ c: Four) -> Four
-    static func _wide(_ four: Four) -> SIMD4<Double>
     /// The lanes, then zeros.
     static func _extend(_ four: Four) -> Vector
     /// Stores the first `count` lanes (fewer than all) of `vector`.

@@ -233,10 +233,6 @@ PENTE_INLINE pente_double8 pente_first_lanes_double8(pente_double8 v, int64_t co
     return (pente_double8)((pente_int8)v & (lane < count));
 }
 
-PENTE_INLINE pente_double4 pente_wide_float4(pente_float4 v) {
-    return __builtin_convertvector(v, pente_double4);
-}
-
 /* Four lanes and zeros. */
 PENTE_INLINE pente_float16 pente_extend_float4(pente_float4 v) {
     return __builtin_shufflevector(v, (pente_float4)0, 0, 1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4);
