@@ -59,6 +59,14 @@ def test_pandas_reads_large_csv_files_to_the_same_bits(tmp_path, numbers, monkey
     assert [bytes(column) for column in tables.open_table(str(path)).columns(["y", "a"])] == expected
 
 
+def test_a_line_of_white_space_is_blank_to_pandas_too(tmp_path, monkeypatch):
+    (tmp_path / "data.csv").write_text("\v\n1\n2\n")
+    for pays in (1 << 20, 0):
+        monkeypatch.setattr(tables, "PANDAS_PAYS", pays)
+        table = tables.open_table(str(tmp_path / "data.csv"))
+        assert table.names == ["1"] and [list(column) for column in table.columns(["1"])] == [[2.0]]
+
+
 @pytest.mark.parametrize("text", ["a,b\n1,2\n\n3,4\n", "\ufeffa, b\r\n1,2\r\n3,4", '"a","b"\n"1"," 2"\n3.,4e0\n'])
 def test_csv_as_it_comes(tmp_path, text):
     path = tmp_path / "data.csv"

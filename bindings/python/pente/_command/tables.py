@@ -155,6 +155,8 @@ class CSVTable(Table):
         content = Path(self.path).read_bytes()
         if b"\0" in content or content.count(b",") != (len(self.names) - 1) * (len(frame) + 1):
             return None  # pandas passes over a NUL, and an empty cell too many
+        if any(name and name != str(other).strip() for name, other in zip(self.names, frame.columns)):
+            return None  # nor is a line of white space blank to it
         columns = [frame.iloc[:, index].to_numpy() for index in indices]
         if frame.isna().any(axis=None) or any(column.dtype.kind not in "iuf" for column in columns):
             return None
