@@ -239,7 +239,7 @@ check-bits: build/tests/test_bits build/tests/static_bits build/venv/pente.stamp
 	$(SWIFT) test -c release --filter theBitsOfTheTable
 ifeq ($(shell uname -m),x86_64)
 	for cpu in Haswell Nehalem; do \
-	    qemu-x86_64 -cpu $$cpu build/tests/test_bits && \
+	    PENTE_EMULATED=1 qemu-x86_64 -cpu $$cpu build/tests/test_bits && \
 	    qemu-x86_64 -cpu $$cpu $(PYTHON) -m pytest bindings/python/tests/test_bits.py || exit 1; done
 endif
 
