@@ -1,6 +1,7 @@
 /* Stochastic gradient descent against the header's four lines, bit for bit. */
 #include "oracle.h"
 
+#include <math.h>
 #include <string.h>
 
 /* A model's twin, that the oracle steps. */
@@ -78,6 +79,37 @@ static void test_options(void **state) {
     }
     pente_sgd_options still = options_of(0, 0.9, 0, 0.1, 0, 0);
     check_options(PENTE_FLOAT32, &still);
+}
+
+/* A product that is half a unit in a parameter's last place, but for a little: an update that is rounded twice goes astray. */
+static void test_updates_near_a_tie(void **state) {
+    (void)state;
+    for (pente_dtype dtype = PENTE_FLOAT32; dtype <= PENTE_FLOAT64; dtype++) {
+        double large = ldexp(1, dtype == PENTE_FLOAT32 ? 24 : 53), u = 1 / large;
+        const double parameters[] = {large, large + 2, -large, -large - 2, -large + 1};
+        model m = model_new(dtype, COUNT(parameters), 3, true, 1);
+        pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
+        pente_sgd *sgd = sgd_new(&m, 0.1, 0);
+        for (int round = 0; round < 1000; round++) {
+            double i = (double)(1 + random_below(dtype == PENTE_FLOAT32 ? 1 << 11 : 1 << 28));
+            const double gradients[] = {1 + 2 * i * u, 1 + 2 * floor(i / 2) * u, -1 - 2 * i * u};
+            for (int64_t k = 0; k < 3; k++) {
+                for (int64_t j = 0; j < m.weight.columns; j++) {
+                    put(&m.weight, k, j, parameters[j]);
+                    put(&m.weight_gradient, k, j, gradients[k]);
+                }
+            }
+            twin t = twin_new(&m);
+            options.lr = 1 - i * u;
+            OK(pente_sgd_set_options(sgd, 0, &options));
+            twin_step(&t, &m, &options);
+            OK(pente_sgd_step(sgd));
+            expect_same(&m, &t);
+            twin_free(&t);
+        }
+        OK(pente_sgd_free(sgd));
+        model_free(&m);
+    }
 }
 
 static void test_default_options(void **state) {
@@ -211,6 +243,7 @@ static void test_two_optimizers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options),          cmocka_unit_test(test_default_options),
+        cmocka_unit_test(test_updates_near_a_tie),
         cmocka_unit_test(test_changing_options), cmocka_unit_test(test_groups),
         cmocka_unit_test(test_two_optimizers),
     };

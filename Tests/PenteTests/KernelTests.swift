@@ -314,6 +314,25 @@ private struct SplitMix: RandomNumberGenerator {
         }
     }
 
+    /// A product that is half a unit in c's last place, but for a little: what is rounded twice goes astray.
+    @Test func softwareFMANearATie() {
+        var generator = SplitMix(state: 2)
+        for _ in 0..<20_000 {
+            let i = Double(Int.random(in: 1...1 << 28, using: &generator))
+            let a = 1 - i * 0x1p-53
+            for b in [1 + i * 0x1p-52, 1 + i * 0x1p-53] {
+                for c in [0x1p53, 0x1p53 + 2, -0x1p53, -0x1p53 - 2, -0x1p53 + 1] {
+                    #expect(PenteKernels.softwareFMA(a, b, c) == Foundation.fma(a, b, c), "\(a) \(b) \(c)")
+                }
+            }
+            let j = Float(Int.random(in: 1...2000, using: &generator))
+            let x = 1 - j * 0x1p-24, y = 1 + j * 0x1p-23
+            for z: Float in [0x1p24, 0x1p24 + 2, -0x1p24, -0x1p24 - 2, -0x1p24 + 1] {
+                #expect(PenteKernels.softwareFMA(x, y, z) == Foundation.fmaf(x, y, z), "\(x) \(y) \(z)")
+            }
+        }
+    }
+
     /// Of any exponent that keeps products and sums finite.
     private func double(_ generator: inout SplitMix) -> Double {
         Double(
