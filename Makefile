@@ -241,7 +241,7 @@ VALGRIND := valgrind --quiet --fair-sched=try --leak-check=full --errors-for-lea
             --error-exitcode=9
 C_TESTS  := arguments overlap linear activation scaler chain chain_structure chain_sharing custom custom_failures \
             custom_calls mse sgd sgd_state clipping trainer fit callbacks gradcheck files resume bad_files file_errors \
-            limits allocation allocation_layers allocation_threads threads threads_chain threads_count fork bits
+            limits allocation allocation_layers allocation_many allocation_threads threads threads_chain threads_count fork bits
 C_COMMON := $(addprefix Tests/PenteCTests/,support.c oracle.c layers.c files.c)
 C_CASES  := $(addprefix Tests/PenteCTests/,functions.c world.c refusals.c edits.c special_cases.c)
 C_RUNS   := Tests/PenteCTests/runs.c

@@ -58,7 +58,7 @@ private func insert<Element: Scalar>(_ layer: Layer<Element>) throws(PenteError)
             parts.append(unsafeDowncast(resource, to: LayerResource.self))
         }
     }
-    return try HandleTable.insert(TypedLayer(layer, children: parts), .layer)
+    return try HandleTable.insert(try TypedLayer.make(layer, children: parts), .layer)
 }
 
 private func withSGDIfAny(

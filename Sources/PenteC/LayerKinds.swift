@@ -131,7 +131,8 @@ public func pente_chain_get_layer(
 extension TypedLayer {
     /// The layers are of this dtype.
     fileprivate static func makeChain(_ layers: [LayerResource]) throws(PenteError) -> LayerResource {
-        TypedLayer(try Chain.make(layers.map { unsafeDowncast($0, to: TypedLayer.self).layer }), children: layers)
+        let parts = layers.map { unsafeDowncast($0, to: TypedLayer.self).layer }
+        return try TypedLayer.make(try Chain.make(parts), children: layers)
     }
 }
 

@@ -30,14 +30,16 @@ class LayerResource: Resource {
         self.children = children.map { $0.root.slot }
         self.original = original?.root.slot
         self.memory = memory
-        super.init()
-        for part in children { parts.add(part.root.slot) }
-        if let original { parts.add(original.root.slot) }
-        parts.removeRepeats()
-        for i in 0..<parts.count {
-            parts[i].hold()
-            parts[i].layerResource.addLocks(to: &innerLocks)
-        }
+    }
+
+    /// Holds a chain's layers or, for a further handle, the layer's first one.
+    fileprivate final func hold(_ layers: [LayerResource]) throws(PenteError) {
+        var held = Locks()
+        for layer in layers { try held.add(layer.root.slot) }
+        held.removeRepeats()
+        for i in 0..<held.count { held[i].hold() }
+        parts = held
+        for i in 0..<parts.count { try parts[i].layerResource.addLocks(to: &innerLocks) }
         innerLocks.removeRepeats()
     }
 
@@ -52,8 +54,8 @@ class LayerResource: Resource {
     }
 
     /// Adds what whoever holds this layer locks when it reads or writes it.
-    final func addLocks(to locks: inout Locks) {
-        if parts.count == 0 { if isWritable { locks.add(slot) } } else { locks.add(innerLocks) }
+    final func addLocks(to locks: inout Locks) throws(PenteError) {
+        if parts.count == 0 { if isWritable { try locks.add(slot) } } else { try locks.add(innerLocks) }
     }
 
     /// Runs `body` while no other call is in the way of a chain's layers; its own slot is locked.
@@ -137,6 +139,13 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         super.init(layer, memory, children: children, original: original)
     }
 
+    /// Of a chain, whose layers have handles.
+    static func make(_ chain: Layer<Element>, children: [LayerResource]) throws(PenteError) -> TypedLayer {
+        let resource = TypedLayer(chain, children: children)
+        try resource.hold(children)
+        return resource
+    }
+
     override func info() -> pente_layer_info {
         var info = pente_layer_info()
         info.struct_size = MemoryLayout<pente_layer_info>.size
@@ -187,7 +196,10 @@ final class TypedLayer<Element: Scalar>: LayerResource {
         guard index >= 0, index < children.count else {
             throw PenteError(.invalidArgument, "index is \(index), but the chain has \(children.count) layers")
         }
-        return TypedLayer(children[Int(index)], original: child(Int(index)))
+        let original = child(Int(index))
+        let part = TypedLayer(children[Int(index)], original: original)
+        try part.hold([original])
+        return part
     }
 
     private func typed(_ sgd: SGDResource?) throws(PenteError) -> SGD<Element>? {

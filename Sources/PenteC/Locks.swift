@@ -14,35 +14,41 @@ extension Slot {
 
 /// Slots that are held or locked together, each once when `removeRepeats` comes after what is added.
 struct Locks: ~Copyable {
-    private var slots = UnsafeMutableBufferPointer<Slot>(start: nil, count: 0)
+    private var slots = Buffer<Slot>()
     private(set) var count = 0
 
-    deinit { slots.deallocate() }
+    subscript(_ i: Int) -> Slot { slots.base[i] }
 
-    subscript(_ i: Int) -> Slot { slots[i] }
-
-    mutating func add(_ slot: Slot) {
-        if count == slots.count {
-            let larger = UnsafeMutableBufferPointer<Slot>.allocate(capacity: max(1, 2 * count))
-            for i in 0..<count { larger[i] = slots[i] }
-            slots.deallocate()
-            slots = larger
-        }
-        slots[count] = slot
+    @inline(never)
+    mutating func add(_ slot: Slot) throws(PenteError) {
+        try reserve(1)
+        slots.base[count] = slot
         count += 1
     }
 
-    mutating func add(_ others: borrowing Locks) {
-        for i in 0..<others.count { add(others[i]) }
+    @inline(never)
+    mutating func add(_ others: borrowing Locks) throws(PenteError) {
+        try reserve(others.count)
+        for i in 0..<others.count { slots.base[count + i] = others[i] }
+        count += others.count
+    }
+
+    /// Makes room for so many more.
+    @inline(never)
+    private mutating func reserve(_ more: Int) throws(PenteError) {
+        if count + more <= slots.count { return }
+        let larger = try Buffer<Slot>(count: max(count + more, 2 * slots.count), isZeroed: false)
+        for i in 0..<count { larger.base[i] = slots.base[i] }
+        slots = larger
     }
 
     @inline(never)
     mutating func removeRepeats() {
         if count < 2 { return }
-        sortAddresses(slots.baseAddress!, count)
+        sortAddresses(slots.base, count)
         var distinct = 1
-        for i in 1..<count where !(slots[i] == slots[distinct - 1]) {
-            slots[distinct] = slots[i]
+        for i in 1..<count where !(self[i] == self[distinct - 1]) {
+            slots.base[distinct] = self[i]
             distinct += 1
         }
         count = distinct
@@ -61,7 +67,7 @@ struct Locks: ~Copyable {
     /// Begins an access to all slots or, if somebody is in the way, to none.
     @_optimize(speed)
     private borrowing func tryBegin(_ access: Access) -> Bool {
-        for i in 0..<count where !slots[i].tryBegin(access) {
+        for i in 0..<count where !self[i].tryBegin(access) {
             end(access, i)
             return false
         }
@@ -71,6 +77,6 @@ struct Locks: ~Copyable {
     /// Ends those to the first so many slots.
     @_optimize(speed)
     private borrowing func end(_ access: Access, _ count: Int) {
-        for i in 0..<count { slots[i].end(access) }
+        for i in 0..<count { self[i].end(access) }
     }
 }

@@ -30,14 +30,22 @@ class SGDResource: Resource {
     func copyBuffer(_ index: Int64, to value: UnsafePointer<pente_matrix>?) throws(PenteError) { fatalError() }
     func setState(_ state: SGDStateArrays) throws(PenteError) { fatalError() }
 
-    fileprivate final func keep(_ added: [LayerResource]) {
+    /// What is to be locked with further layers, too.
+    fileprivate final func locks(with added: [LayerResource]) throws(PenteError) -> Locks {
+        var all = Locks()
+        try all.add(locks)
+        for layer in added { try layer.addLocks(to: &all) }
+        all.removeRepeats()
+        return all
+    }
+
+    fileprivate final func keep(_ added: [LayerResource], _ locks: consuming Locks) {
         for layer in added where !layers.contains(where: { $0 == layer.slot }) {
             layer.slot.hold()
             layers.append(layer.slot)
-            layer.addLocks(to: &locks)
             memory.add(layer.memory)
         }
-        locks.removeRepeats()
+        self.locks = locks
     }
 
     deinit { for layer in layers { layer.unhold() } }
@@ -53,7 +61,7 @@ final class TypedSGD<Element: Scalar>: SGDResource {
 
     static func make(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) -> TypedSGD {
         let sgd = TypedSGD(try SGD.make(layers.map(typed), options: options))
-        sgd.keep(layers)
+        sgd.keep(layers, try sgd.locks(with: layers))
         return sgd
     }
 
@@ -68,8 +76,9 @@ final class TypedSGD<Element: Scalar>: SGDResource {
     }
 
     override func add(_ layers: [LayerResource], _ options: SGDOptions) throws(PenteError) {
+        let locks = try locks(with: layers)
         try sgd.addGroup(layers.map(Self.typed), options: options)
-        keep(layers)
+        keep(layers, locks)
     }
 
     override func options(_ group: Int64) throws(PenteError) -> SGDOptions { try sgd.options(group: Int(group)) }

@@ -21,16 +21,16 @@ class TrainerResource: Resource {
         super.init()
         layer.slot.hold()
         sgd.slot.hold()
-        collectLocks()
     }
 
     @inline(never)
-    private final func collectLocks() {
+    fileprivate final func collectLocks() throws(PenteError) {
+        var all = Locks()
+        try all.add(sgd.locks)
+        try layer.addLocks(to: &all)
+        all.removeRepeats()
+        locks = all
         optimizerLocks = sgd.locks.count
-        locks = Locks()
-        locks.add(sgd.locks)
-        layer.addLocks(to: &locks)
-        locks.removeRepeats()
         memory = layer.memory.union(sgd.memory)
     }
 
@@ -38,7 +38,7 @@ class TrainerResource: Resource {
     @inline(__always)
     fileprivate final func withAll<Result>(_ body: () throws(PenteError) -> Result) throws(PenteError) -> Result {
         try sgd.slot.withWrite("sgd") { () throws(PenteError) in
-            if sgd.locks.count != optimizerLocks { collectLocks() }
+            if sgd.locks.count != optimizerLocks { try collectLocks() }
             return try locks.with(.write, "a layer of the trainer", body)
         }
     }
@@ -152,7 +152,9 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
         let trainer = try Trainer.make(
             layer: unsafeDowncast(layer, to: TypedLayer<Element>.self).layer, mse: mse,
             sgd: unsafeDowncast(sgd, to: TypedSGD<Element>.self).sgd)
-        return TypedTrainer(trainer, layer, sgd)
+        let resource = TypedTrainer(trainer, layer, sgd)
+        try resource.collectLocks()
+        return resource
     }
 
     override func setMaxGradientNorm(_ maxNorm: Double) throws(PenteError) {

@@ -106,9 +106,9 @@ test-memory: build/tests/memory build/tests/libfailing.so build/venv/pente.stamp
 	$(HOSTED) $(MEMORY_PY) 3
 
 # The first two hundred allocations one by one, and then some; and a hundred thousand random calls.
-check-memory: test-memory build/tests/test_allocation build/tests/test_allocation_layers
+check-memory: test-memory $(addprefix build/tests/test_,allocation allocation_layers allocation_many)
 	PENTE_DENSE=200 $(HOSTED) build/tests/memory Tests/PenteCTests/exports.txt 100000
-	for test in allocation allocation_layers; do PENTE_DENSE=200 $(HOSTED) build/tests/test_$$test || exit 1; done
+	for test in allocation allocation_layers allocation_many; do PENTE_DENSE=200 $(HOSTED) build/tests/test_$$test || exit 1; done
 	$(HOSTED) $(MEMORY_PY) 100
 
 # ---- Failing disks --------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ debug: | build/setup.stamp
 ATTACKS += debug
 WITH_DEBUG := PENTE_LOG=0 PENTE_CHECKED=1 LD_LIBRARY_PATH=build/debug/lib
 MISTAKES   := build/debug/tests/mistakes build/debug/tests/mistakes_asan
-TAKE_LONG  := allocation_layers threads_count bad_files limits
+TAKE_LONG  := allocation_layers allocation_many threads_count bad_files limits
 
 build/debug/tests/mistakes_asan: private MISTAKEN := -fsanitize=address
 $(MISTAKES): Tests/reliability/mistakes.c $(C_COMMON) $(wildcard Tests/PenteCTests/*.h) | debug build/setup-test.stamp
