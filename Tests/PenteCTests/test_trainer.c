@@ -52,11 +52,12 @@ static double plain_step(const pair *pair, const pente_matrix *x, const pente_ma
     return loss;
 }
 
-static void check_steps(pair *pair, int64_t q, bool weighted) {
+/* Rows lie up to so many numbers apart. */
+static void check_steps(pair *pair, int64_t q, bool weighted, int64_t gap) {
     pente_dtype dtype = pair->fused.weight.dtype;
     int64_t n = pair->fused.weight.columns, p = pair->fused.weight.rows;
-    pente_matrix x = matrix_random(dtype, q, n, n + random_below(3));
-    pente_matrix y = matrix_random(dtype, q, p, p + random_below(3));
+    pente_matrix x = matrix_random(dtype, q, n, n + random_below(gap + 1));
+    pente_matrix y = matrix_random(dtype, q, p, p + random_below(gap + 1));
     pente_matrix weight = matrix_random(dtype, q, 1, 1);
     for (int64_t i = 0; i < q; i++) put(&weight, i, 0, i % 4 == 3 ? 0 : fabs(get(&weight, i, 0)));
     put(&weight, 0, 0, 0.5);
@@ -86,7 +87,9 @@ static void test_step_is_the_calls(void **state) {
             pair pair = pair_new(dtype, widths[i][0], widths[i][1], i != 2, PENTE_MEAN);
             for (size_t j = 0; j < COUNT(rows); j++) {
                 if (widths[i][0] * widths[i][1] > 100 && rows[j] > 600) continue;
-                check_steps(&pair, rows[j], (i + j) % 2);
+                /* Most kernels are for these. */
+                if (!RUNNING_ON_VALGRIND || rows[j] < 300) check_steps(&pair, rows[j], false, 0);
+                check_steps(&pair, rows[j], (i + j) % 2, 2);
             }
             pair_free(&pair);
         }
@@ -101,7 +104,7 @@ static void test_step_on_much_data(void **state) {
         for (pente_dtype dtype = PENTE_FLOAT32; dtype <= PENTE_FLOAT64; dtype++) {
             if (RUNNING_ON_VALGRIND && i % 2 == (dtype == PENTE_FLOAT32)) continue; /* fifty times slower */
             pair pair = pair_new(dtype, shapes[i][1], shapes[i][2], i != 1, PENTE_MEAN);
-            check_steps(&pair, shapes[i][0], i % 2);
+            check_steps(&pair, shapes[i][0], i % 2, 2);
             pair_free(&pair);
         }
     }
@@ -148,8 +151,8 @@ static void test_step_with_each_reduction(void **state) {
     for (size_t i = 0; i < COUNT(reductions); i++) {
         for (int weighted = 0; weighted < 2; weighted++) {
             pair pair = pair_new(PENTE_FLOAT32, 6, 3, true, reductions[i]);
-            check_steps(&pair, 7, weighted);
-            check_steps(&pair, 1100, weighted);
+            check_steps(&pair, 7, weighted, 2);
+            check_steps(&pair, 1100, weighted, 2);
             pair_free(&pair);
         }
     }
@@ -202,13 +205,13 @@ static void test_not_finite(void **state) {
         static const int64_t rows[] = {1, 40, 1300};
         for (size_t i = 0; i < COUNT(rows); i++) {
             pair pair = pair_new(dtype, 6, 3, true, PENTE_MEAN);
-            check_steps(&pair, rows[i], false);
+            check_steps(&pair, rows[i], false, 2);
             pente_matrix x = matrix_random(dtype, rows[i], 6, 6), y = matrix_random(dtype, rows[i], 3, 3);
             check_refusal(&pair, &x, &y, &x, 0);
             check_refusal(&pair, &x, &y, &x, rows[i] - 1);
             check_refusal(&pair, &x, &y, &y, rows[i] - 1);
             /* The momentum shows in the steps that follow. */
-            check_steps(&pair, rows[i], false);
+            check_steps(&pair, rows[i], false, 2);
             matrix_free(&x);
             matrix_free(&y);
             pair_free(&pair);
