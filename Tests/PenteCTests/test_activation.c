@@ -201,6 +201,13 @@ static void test_slopes(void **state) {
             matrix_free(&y);
         }
     }
+    for (pente_activation kind = PENTE_RELU; kind <= PENTE_SOFTPLUS; kind++) {
+        pente_layer *layer = activation_new(PENTE_FLOAT32, kind);
+        pente_layer_info info = PENTE_LAYER_INFO_INIT;
+        OK(pente_layer_get_info(layer, &info));
+        assert_true(info.activation == kind && (info.negative_slope == 0) == (kind != PENTE_LEAKY_RELU));
+        OK(pente_layer_free(layer));
+    }
     pente_activation_options options = PENTE_ACTIVATION_OPTIONS_INIT;
     pente_layer *layer = NULL;
     options.negative_slope = 1e39;

@@ -111,6 +111,22 @@ static void test_hard_columns(void **state) {
     matrix_free(&x32);
 }
 
+/* In any column. */
+static void test_deviation_out_of_range(void **state) {
+    (void)state;
+    pente_layer *scaler = scaler_new(PENTE_FLOAT32, 3);
+    snapshot before = snapshot_new(scaler);
+    for (int64_t j = 0; j < 3; j++) {
+        pente_matrix x = matrix_random(PENTE_FLOAT32, 20, 3, 3);
+        for (int64_t i = 0; i < 20; i++) put(&x, i, j, i % 2 ? 1e-42 : -1e-42);
+        REFUSED(PENTE_INVALID_ARGUMENT, pente_scaler_fit(scaler, &x));
+        assert_true(is_as_in(scaler, &before));
+        matrix_free(&x);
+    }
+    snapshot_free(&before);
+    OK(pente_layer_free(scaler));
+}
+
 static void test_not_finite(void **state) {
     (void)state;
     static const double culprits[] = {NAN, INFINITY, -INFINITY};
@@ -216,7 +232,7 @@ static void test_why(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fit),    cmocka_unit_test(test_hard_columns), cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_passes), cmocka_unit_test(test_why),
+        cmocka_unit_test(test_passes), cmocka_unit_test(test_why),          cmocka_unit_test(test_deviation_out_of_range),
     };
     return cmocka_run_group_tests_name("scaler", tests, NULL, NULL);
 }

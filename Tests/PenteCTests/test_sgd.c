@@ -63,7 +63,7 @@ static void check_options(pente_dtype dtype, const pente_sgd_options *options) {
 
 static void test_options(void **state) {
     (void)state;
-    static const double momenta[] = {0, 0.9, 1}, dampenings[] = {0, 0.3, 1, -0.5}, decays[] = {0, 0.01};
+    static const double momenta[] = {0, 0.9, 1}, dampenings[] = {0, 0.3, 1, -0.5}, decays[] = {0, 0.01, 1};
     for (size_t i = 0; i < COUNT(momenta); i++) {
         for (size_t j = 0; j < COUNT(dampenings); j++) {
             for (size_t k = 0; k < COUNT(decays); k++) {
