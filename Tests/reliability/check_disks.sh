@@ -21,17 +21,25 @@ judge() { # judge WHAT STATUS: whole, and clean unless it was killed
     *) echo "$1: status $2, the file is $is, $left are left"; cat "$work/said"; exit 1 ;;
     esac
     ! grep -q Traceback "$work/said" || { echo "$1:"; cat "$work/said"; exit 1; }
-    tried=$((tried + 1))
 }
 
 one() { # one CALL NUMBER FAULT COMMAND...
     what="$1 $2 $3"
     inject="inject=$1:$3:when=$2"
+    kind=$4
     shift 3
     cp "$work/old" "$model"
     status=0
     "$@" strace -f -qq -o "$work/trace" -e "$inject" > "$work/said" 2>&1 || status=$?
     judge "$what" "$status"
+    # A save may make fewer calls than that.
+    if grep -q '(INJECTED)' "$work/trace" || test "$status" = 137; then tried=$((tried + 1)); else return 0; fi
+    # What the library cannot do without it tells; the second fsync is the directory's, whose name comes to the disk in its
+    # time. The command writes to other files, too.
+    case $kind:$what:$status in
+    of_library:"fsync 2 error"*:0 | of_library:*error*:1 | of_library:*KILL:137 | of_command:*) ;;
+    *) echo "$what: the status is $status"; exit 1 ;;
+    esac
 }
 
 of_library() { "$@" "$save" "$model" 2; }
@@ -51,6 +59,7 @@ if strace -qq -e trace=none true 2> /dev/null; then
             done
         done
     done
+    test "$tried" -ge 50 || { echo "check_disks: only $tried calls failed"; exit 1; }
     echo "check_disks: $tried saves, a system call failing or killed in each"
 else
     echo "check_disks: strace may trace nothing here; skipped"
