@@ -8,6 +8,7 @@ overrides in any case (a body of fatalError) is not counted.
 import collections
 import itertools
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -52,16 +53,22 @@ def reasons() -> list[tuple[str, str, str]]:
     return [(file, source, why) for file, source, why in rows]
 
 
+def text_of(source: list[str], run: list[int]) -> str:
+    """The lines, behind that on which their function begins."""
+    begins = [line for line in source[: run[0]] if re.search(r"\b(func|init|deinit|var) ?\w*\W", line)]
+    return "\n".join(begins[-1:] + source[run[0] - 1 : run[-1]])
+
+
 def main(least: str, llvm_cov: str, *measured: str) -> int:
     counts = added([counts_of(llvm_cov, *one.split("=")) for one in measured])
     named = reasons()
     sources = {str(path.relative_to("Sources")) for path in pathlib.Path("Sources").glob("*/*.swift")}
-    unnamed = 0
+    unnamed, used = 0, set()
     covered = total = 0
     for file in sorted(sources & counts.keys()):
         lines, source = counts[file], pathlib.Path("Sources", file).read_text().splitlines()
         missed = runs_of([line for line, count in lines.items() if count == 0])
-        texts = {run[0]: "\n".join(source[run[0] - 1 : run[-1]]) for run in missed}
+        texts = {run[0]: text_of(source, run) for run in missed}
         abstract = sum(len(run) for run in missed if "fatalError(" in texts[run[0]])
         missed = [run for run in missed if "fatalError(" not in texts[run[0]]]
         ran, all_lines = len(lines) - abstract - sum(map(len, missed)), len(lines) - abstract
@@ -69,11 +76,14 @@ def main(least: str, llvm_cov: str, *measured: str) -> int:
         covered, total = covered + ran, total + all_lines
         print(f"{share:6.1f} %  {file}")
         for run in missed:
-            why = [why for name, piece, why in named if name == file and piece in texts[run[0]]]
+            why = [row for row in named if row[0] == file and row[1] in texts[run[0]]]
+            used.update(why)
             unnamed += not why and share < float(least)
-            print(f"          {run[0]}-{run[-1]}: {why[0] if why else texts[run[0]].splitlines()[0].strip()}")
+            print(f"          {run[0]}-{run[-1]}: {why[0][2] if why else source[run[0] - 1].strip()}")
     share = 100 * covered / total
     print(f"{share:6.1f} %  of {total} lines in {len(sources & counts.keys())} files")
+    for file, piece, _ in set(named) - used:
+        print(f"{file}: nothing that did not run has {piece!r}")
     return int(unnamed > 0 or share < float(least))
 
 

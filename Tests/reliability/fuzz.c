@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 static char directory[100];
+long accepted;
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where) {
     (void)status, (void)type, (void)where;

@@ -24,6 +24,9 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t capacity);
         }                                                                          \
     } while (0)
 
+/* How many inputs were good ones. */
+extern long accepted;
+
 /* A new directory for the process, in memory if the system has such; it is left empty, and removed at exit. */
 const char *fuzz_directory(void);
 

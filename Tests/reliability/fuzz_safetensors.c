@@ -75,6 +75,7 @@ static void check_load(const char *path) {
         REQUIRE(layer == NULL);
         return;
     }
+    accepted++;
     const char *saved = fuzz_path("saved");
     REQUIRE(pente_layer_save(layer, NULL, saved) == PENTE_OK);
     REQUIRE(pente_layer_load(saved, &again) == PENTE_OK);

@@ -69,6 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int status = numbers_read(&n, path), table_status = table_read(&t, path, 1);
     REQUIRE(status == (rows > 0 ? 0 : -1));
     if (status == 0) {
+        accepted++;
         REQUIRE(n.rows == rows && n.columns == columns);
         REQUIRE(memcmp(n.values, values, (size_t)(rows * columns) * sizeof *values) == 0);
         numbers_free(&n);
