@@ -67,7 +67,7 @@ static const shape shapes[] = {
     {"narrow", narrow, 300, 7, 2048 + 65, 0.9, true},
     {"wide", wide, 70, 33, 4 * 512 + 257, 0.9, false},
     {"wide, weighted", wide, 70, 33, 2048 + 3, 0, true},
-    {"large", large, 220, 152, 512 + 100, 0.5, false},
+    {"large, more blocks than logs", large, 220, 152, 3 * 512 + 100, 0.5, false},
     {"large, one block", large, 220, 152, 300 + 5, 0, false},
     {"larger, few rows", larger, 1100, 1000, 8 + 5, 0.9, false},
     {"large chain, one block", large_chain, 220, 300, 300 + 5, 0.9, true},
