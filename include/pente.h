@@ -15,7 +15,7 @@
  *           yourself.
  * Memory    The library never keeps, frees or reallocates your memory, with one exception that says so: a context
  *           borrows x from forward to backward. Results go into memory that you give. No output matrix may overlap
- *           an input or another output, and nothing that a call is given may overlap the parameters and gradients
+ *           an input or another output, and no matrix that a call is given may overlap the parameters and gradients
  *           that it writes; such a call is PENTE_INVALID_ARGUMENT.
  *           A call takes up to 24 KB of stack, and more for chains that nest: see there.
  * Threads   Different handles are free to run side by side. Calls that only read a handle may share it, 1023 at once; a

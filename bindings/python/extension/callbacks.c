@@ -139,15 +139,17 @@ static int accept_gradient(Custom *self, PyObject *gradients, Py_ssize_t index, 
 }
 
 static int refuse_unexpected(Custom *self, PyObject *gradients) {
-    PyObject *name;
-    for (Py_ssize_t position = 0; PyDict_Next(gradients, &position, &name, NULL);) {
-        int known = PySequence_Contains(self->names, name);
+    PyObject *names = PyDict_Keys(gradients); /* to compare a name may run code that changes the dict */
+    int known = names ? 1 : -1;
+    for (Py_ssize_t i = 0; known > 0 && i < PyList_Size(names); i++) {
+        PyObject *name = PyList_GetItem(names, i);
+        known = PySequence_Contains(self->names, name);
         if (known == 0)
             PyErr_Format(PyExc_ValueError, "%R: compute_backward returned a gradient of %R, which is no parameter",
                          self, name);
-        if (known <= 0) return -1;
     }
-    return 0;
+    Py_XDECREF(names);
+    return known > 0 ? 0 : -1;
 }
 
 #define A_PAIR "a tuple of grad_input and a dict of the parameters' gradients"

@@ -1,6 +1,7 @@
 """The command's tables: what it reads, and what it says of one that it cannot use."""
 
 import math
+import os
 import random
 import tracemalloc
 
@@ -57,6 +58,20 @@ def test_pandas_reads_large_csv_files_to_the_same_bits(tmp_path, numbers, monkey
         assert [bytes(column) for column in tables.open_table(str(path)).columns(["y", "a"])] == expected
     hide("pandas")
     assert [bytes(column) for column in tables.open_table(str(path)).columns(["y", "a"])] == expected
+
+
+def test_a_pipe_is_refused_before_it_is_read(tmp_path, capfd):
+    os.mkfifo(tmp_path / "pipe.csv")
+    said = refusal(capfd, "train", tmp_path / "pipe.csv", *TRAIN, "--out", tmp_path / "model")
+    assert "pipe.csv is a pipe or a device; write the table to a file first" in said
+
+
+def test_a_file_that_changes_between_two_looks(tmp_path):
+    path = write_csv(tmp_path / "data.csv", "aby", problem())
+    table = tables.open_table(str(path))
+    write_csv(path, "yba", problem())
+    with pytest.raises(tables.CommandError, match="has other columns than a moment ago"):
+        table.columns(["a"])
 
 
 def test_a_line_of_white_space_is_blank_to_pandas_too(tmp_path, monkeypatch):

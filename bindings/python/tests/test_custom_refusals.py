@@ -197,3 +197,30 @@ def test_a_parameter_that_the_function_does_not_know():
     layer = pente.CustomLayer(2, 2, lambda x: x, None, {"a": vector([1, 2])}, "float64")
     with pytest.raises(TypeError, match="'a'"):
         layer.predict(zeros(1, 2))
+
+
+class Vanishing:
+    """A key that takes itself out of its dict when it is compared."""
+
+    def __init__(self, gradients):
+        self.gradients = gradients
+
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        self.gradients.clear()
+        return False
+
+
+def test_a_gradient_whose_name_goes_while_it_is_compared():
+    def backward(x, y, grad_output, w):
+        gradients = {"w": vector([0.0, 0.0])}
+        gradients[Vanishing(gradients)] = 1
+        return grad_output, gradients
+
+    layer = pente.CustomLayer(2, 2, lambda x, w: x, backward, {"w": vector([1.0, 1.0])}, "float64")
+    for _ in range(100):
+        layer(zeros(3, 2))
+        with pytest.raises(ValueError, match="Vanishing object at .*, which is no parameter"):
+            layer.backward(zeros(3, 2))

@@ -1,6 +1,7 @@
 """The command's arguments, and its manual: --help."""
 
 import csv
+import io
 import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -213,7 +214,7 @@ def _predictions(path: str) -> str:
 
 def _names(text: str) -> list[str]:
     """Names separated by commas; one with a comma in it is quoted as in CSV."""
-    return [name.strip() for name in next(csv.reader([text]), [])]
+    return [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])]
 
 
 def _widths(text: str) -> list[int]:

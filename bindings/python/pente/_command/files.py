@@ -24,6 +24,8 @@ COLUMNS = "pente.columns"
 def require_writable(path: str, others: Sequence[str]) -> None:
     """That a file can be written there, which is to be known before hours of training; and that none of the others,
     which are read or written too, is the same one."""
+    if not path:
+        raise CommandError("'' cannot be written: it is no name")
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise CommandError(f"{path} cannot be written: there is no folder {folder}")

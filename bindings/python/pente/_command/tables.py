@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import reprlib
 import warnings
 from abc import ABC, abstractmethod
@@ -115,6 +116,9 @@ class CSVTable(Table):
     """Columns are separated by commas, and the first line names them."""
 
     def __init__(self, path: str) -> None:
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            # It is read more than once.
+            raise CommandError(f"{path} is a pipe or a device; write the table to a file first")
         header = next(_lines(path), None)
         if header is None:
             raise CommandError(f"{path} is empty, but a line of the columns' names is expected")
@@ -129,7 +133,8 @@ class CSVTable(Table):
                 return columns
         columns = [array("d") for _ in indices]
         lines = _lines(self.path)
-        next(lines)
+        if [name.strip() for name in next(lines, [])] != self.names:
+            raise CommandError(f"{self.path} has other columns than a moment ago; is it being written?")
         for row, line in enumerate(lines, 1):
             if len(line) != len(self.names):
                 raise CommandError(
@@ -155,7 +160,7 @@ class CSVTable(Table):
         content = Path(self.path).read_bytes()
         if b"\0" in content or content.count(b",") != (len(self.names) - 1) * (len(frame) + 1):
             return None  # pandas passes over a NUL, and an empty cell too many
-        if any(name and name != str(other).strip() for name, other in zip(self.names, frame.columns)):
+        if len(frame.columns) != len(self.names) or any(name and name != str(other).strip() for name, other in zip(self.names, frame.columns)):
             return None  # nor is a line of white space blank to it
         columns = [frame.iloc[:, index].to_numpy() for index in indices]
         if frame.isna().any(axis=None) or any(column.dtype.kind not in "iuf" for column in columns):
