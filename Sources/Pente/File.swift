@@ -74,7 +74,7 @@ struct FileWriter: ~Copyable {
     func write(_ memory: UnsafeRawPointer, _ count: Int) throws(PenteError) {
         var done = 0
         while done < count {
-            let step = PenteSystem.write(temporary.descriptor, memory + done, min(count - done, 1 << 30))
+            let step = pente_write(temporary.descriptor, memory + done, min(count - done, 1 << 30))
             if step > 0 {
                 done += step
             } else if step == 0 || pente_errno() != EINTR {

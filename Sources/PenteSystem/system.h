@@ -7,6 +7,7 @@
 #include <locale.h>
 #include <math.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +187,23 @@ static inline __attribute__((noinline)) int pente_sync(int file) {
     do result = fsync(file);
     while (result != 0 && errno == EINTR);
     return result;
+}
+
+/* A limit on the size of files (RLIMIT_FSIZE) is an error, as a full disk is, and not the signal that ends the process. */
+static inline __attribute__((noinline)) ssize_t pente_write(int file, const void *data, size_t size) {
+    sigset_t limit, before, pending;
+    sigemptyset(&limit);
+    sigaddset(&limit, SIGXFSZ);
+    pthread_sigmask(SIG_BLOCK, &limit, &before);
+    sigpending(&pending);
+    ssize_t written = write(file, data, size);
+    int error = errno;
+    if (written < 0 && error == EFBIG && !sigismember(&pending, SIGXFSZ)) {
+        sigtimedwait(&limit, NULL, &(struct timespec){0, 0});
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return written;
 }
 
 static inline int pente_errno(void) {
