@@ -31,9 +31,14 @@ bool is_product(const char *what, const pente_matrix *got, const pente_matrix *a
 double mse_divisor(pente_reduction reduction, const pente_matrix *prediction, const pente_matrix *weight) {
     double rows = (double)prediction->rows;
     if (weight) {
-        long double sum = 0;
-        for (int64_t i = 0; i < weight->rows; i++) sum += get(weight, i, 0);
-        rows = (double)sum;
+        /* Kahan's sum: under valgrind a long double has no more digits than a double. */
+        double lost = 0;
+        rows = 0;
+        for (int64_t i = 0; i < weight->rows; i++) {
+            double term = get(weight, i, 0) - lost, sum = rows + term;
+            lost = (sum - rows) - term;
+            rows = sum;
+        }
     }
     switch (reduction) {
     case PENTE_MEAN: return rows * (double)prediction->columns;
