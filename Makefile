@@ -295,7 +295,7 @@ ifeq ($(shell uname -m),x86_64)
 	    echo "test-levels: the same bits on $$cpu" || exit 1; done
 	for cpu in Nehalem Haswell; do \
 	    PENTE_BITS=few PENTE_EMULATED=1 qemu-x86_64 -cpu $$cpu build/tests/test_bits || exit 1; done
-	for test in mse sgd activation; do qemu-x86_64 -cpu Nehalem build/tests/test_$$test || exit 1; done
+	for test in mse sgd activation linear; do qemu-x86_64 -cpu Nehalem build/tests/test_$$test || exit 1; done
 endif
 
 test-python: build/venv/pente.stamp build/bin/predict-c

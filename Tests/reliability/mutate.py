@@ -25,7 +25,7 @@ FILES = [*sorted((ROOT / "Sources/PenteKernels").glob("*.swift")), *sorted((ROOT
 # computed itself, is asked last, and only about what all others let pass.
 ANY = ("sgd_state chain sgd overlap gradcheck scaler activation trainer resume fit clipping mse linear threads "
        "threads_chain chain_sharing custom_calls custom arguments callbacks limits")
-LEVELS = {0: "sgd activation mse bits".split(), 2: (ANY + " threads_count").split() + ["bits"],
+LEVELS = {0: "sgd activation mse linear bits".split(), 2: (ANY + " threads_count").split() + ["bits"],
           1: ANY.split() + ["bits"]}
 
 # In the library, which has no libm: which mutant, and which level of processor.
