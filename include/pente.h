@@ -214,7 +214,7 @@ PENTE_MUST_CHECK pente_status pente_chain_get_layer(const pente_layer *chain, in
 
 /* A parameter of a layer of your own. */
 typedef struct pente_custom_parameter {
-    const char *name;   /* 1 to 63 bytes, no dot and no control character; no other parameter of the layer has it */
+    const char *name;   /* 1 to 63 bytes of UTF-8, no dot, no control character; no other parameter of the layer has it */
     pente_matrix value; /* its shape and initial value, which is copied */
     int32_t rank;       /* 2; or 1 for a vector, of one row */
 } pente_custom_parameter;

@@ -61,8 +61,12 @@ final class CallbackLayer<Element: Scalar>: _UserLayer<Element> {
         let value: MatrixView<Element> = try withUnsafePointer(to: described.value) { (value) throws(PenteError) in
             try Optional(value).view("value")
         }
+        let name = try text(described.name)
+        if name.withBytes({ strncmp(described.name, $0.baseAddress!, $0.count) }) != 0 {
+            throw PenteError(.invalidArgument, "the name \"\(name)\" is not UTF-8")
+        }
         let parameter = try Parameter<Element>.make(
-            name: text(described.name), rows: value.rows, columns: value.columns, rank: Int(described.rank))
+            name: name, rows: value.rows, columns: value.columns, rank: Int(described.rank))
         MutableMatrixView(parameter.values, rows: value.rows, columns: value.columns).copy(value)
         return parameter
     }

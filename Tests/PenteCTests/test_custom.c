@@ -291,7 +291,8 @@ static void test_parameters(void **state) {
     }
     OK(pente_layer_free(layer));
 
-    static const char *const wrong[] = {NULL, "", "a.b", ".", "tab\t", "\x7f", "\n", "\x01", "__metadata__"};
+    static const char *const wrong[] = {NULL, "", "a.b", ".", "tab\t", "\x7f", "\n", "\x01", "__metadata__",
+                                        "caf\xe9", "\xc3", "\xed\xa0\x80", "\xc0\xaf"}; /* the last four are no UTF-8 */
     pente_layer *none = NULL;
     for (size_t i = 0; i <= COUNT(wrong); i++) {
         long_name[63] = 'n'; /* 64 bytes now */
