@@ -17,6 +17,17 @@ static int refuse_object(PyObject *object, const char *name, pente_dtype dtype) 
     return -1;
 }
 
+int refuse_access(const char *name) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback); /* a value may be missing */
+    PyErr_Format(PyExc_ValueError, "%s gives no access to its memory: %S", name, value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return -1;
+}
+
 /* The format without its mark for native byte order, if it has one. */
 static const char *native_format(const Py_buffer *view) {
     const char *format = view->format ? view->format : "B";
@@ -99,7 +110,8 @@ int view_get(Py_buffer *view, PyObject *object, const char *name) {
     if (PyObject_CheckBuffer(object)) {
         if (PyObject_GetBuffer(object, view, PyBUF_RECORDS_RO) == 0) return 0;
         view->obj = NULL; /* whatever the exporter left */
-        return -1;
+        int is_refusal = PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError);
+        return is_refusal ? refuse_access(name) : -1;
     }
     int has = has_attribute(object, "__dlpack__");
     if (has) return has < 0 ? -1 : dlpack_get(view, object, name);

@@ -207,14 +207,8 @@ static PyObject *capsule_of(PyObject *object, const char *name) {
     Py_XDECREF(version);
     Py_XDECREF(none);
     Py_XDECREF(method);
-    if (capsule || !PyErr_ExceptionMatches(PyExc_BufferError)) return capsule;
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_Format(PyExc_ValueError, "%s gives no access to its memory: %S", name, value);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-    return NULL;
+    if (!capsule && PyErr_ExceptionMatches(PyExc_BufferError)) refuse_access(name);
+    return capsule;
 }
 
 /* Takes over what the capsule holds: what `borrowed` describes then is `holder`'s. */

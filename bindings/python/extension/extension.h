@@ -161,6 +161,7 @@ PyObject *buffer_dtype_text(const Py_buffer *view, const char *of_format);
 /* A buffer of any layout for reading: the object's own, by DLPack, or by NumPy's array protocol. 1 if it has none, or
  * -1 and an exception, in which the object is `name`. */
 int view_get(Py_buffer *view, PyObject *object, const char *name);
+int refuse_access(const char *name); /* -1: the argument, and what the exception that is set says of it */
 
 /* What a callback returns when it has raised an exception, which is to come out of the call that led to it. */
 #define RAISED PENTE_USER

@@ -166,7 +166,8 @@ static int replace(Layer *self, PyObject *state, replacement *replacements, int6
 const char load_state_dict_doc[] =
     "load_state_dict($self, state, /)\n--\n\n"
     "Sets the parameters from a mapping of names to arrays, such as torch's state_dict(), all of them or, on an error, "
-    "none: a ValueError if a name or shape is not the layer's, a TypeError if a dtype is not.\n\n"
+    "none: a ValueError if a name or shape is not the layer's, a TypeError if a dtype is not. One parameter comes after "
+    "another: a thread that predicts meanwhile may see some that are new and some that are not.\n\n"
     ">>> layer, other = pente.Linear(3, 2, seed=0), pente.Linear(3, 2, seed=1)\n"
     ">>> layer.load_state_dict(other.state_dict())\n"
     ">>> layer == other\n"

@@ -174,6 +174,8 @@ class TestNumPy:
                 layer.predict(np.zeros((2, 3), dtype=name))
         with pytest.raises(TypeError, match="prediction is float16, but must be float32 or float64"):
             pente.MSELoss()(np.zeros((2, 3), "f2"), np.zeros((2, 3), "f2"))
+        with pytest.raises(ValueError, match="x gives no access to its memory: .*dtype 'M'"):
+            layer.predict(np.zeros((2, 3), "datetime64[s]"))
 
     def test_read_only_arrays_are_inputs_only(self):
         np = self.np
