@@ -206,10 +206,11 @@ def test_targets_of_any_order(estimator):
         model.partial_fit(x, targets)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize("name", ["learning_rate", "momentum", "alpha", "tol"])
-def test_a_parameter_that_is_no_number_is_named(name):
-    with pytest.raises(ValueError, match=f"^{name} == nan"):
-        LinearRegressor(**{name: float("nan")}).fit([[1.0], [2.0]], [1.0, 2.0])
+def test_a_parameter_that_is_not_finite_is_named(name, value):
+    with pytest.raises(ValueError, match=f"^{name} == {value}"):
+        LinearRegressor(**{name: float(value)}).fit([[1.0], [2.0]], [1.0, 2.0])
 
 
 def test_what_is_missing_is_named():

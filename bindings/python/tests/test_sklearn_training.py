@@ -306,10 +306,18 @@ def test_data_that_cannot_be_scaled():
         LinearRegressor().fit(x.astype(np.float32), y * 1e40)
     with pytest.raises(ValueError, match=r"Column 0 of y has a mean of .* beyond the range of float64"):
         LinearRegressor().fit(x, y * 1e200)
+    with pytest.raises(ValueError, match=r"Column 1 of X has .* a standard deviation of 0.0, beyond the range of"):
+        LinearRegressor().fit(x * [1, 1e-170], y)
 
 
-def test_layers_of_another_shape_on_the_way():
+@pytest.mark.parametrize("change", [{"hidden_layer_sizes": 5}, {"activation": "tanh"}])
+def test_layers_of_another_kind_on_the_way(change):
     x, y = linear(20, 2)
-    model = MLPRegressor(4, tol=10, warm_start=True).fit(x, y).set_params(hidden_layer_sizes=5)
-    with pytest.raises(ValueError, match="weight"):
-        model.fit(x, y)
+    model = MLPRegressor(4, tol=10, warm_start=True).fit(x, y)
+    before = model.predict(x)
+    model.set_params(**change)
+    for train in model.fit, model.partial_fit:
+        with pytest.raises(ValueError, match="hidden_layer_sizes or activation is not what"):
+            train(x, y)
+        assert np.array_equal(model.predict(x), before)
+    assert not np.array_equal(model.set_params(warm_start=False).fit(x, y).predict(x), before)

@@ -144,22 +144,20 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     _rate_by_curvature = 1.0  # the learning rate, times the largest curvature
 
-    def _hidden_widths(self) -> list[int]:
-        return []
-
-    def _activation(self, dtype: Any) -> pente.Layer | None:
-        """What follows each hidden layer."""
-        return None
+    def _hidden_layers(self) -> tuple[list[int], type[pente.Layer] | None]:
+        """Their widths, and what follows each."""
+        return [], None
 
     def _initialize(self, chain: pente.Chain, seed: int) -> None:
         """Sets the parameters with which a training begins."""
         chain.reset_parameters(seed)
 
     def _make_chain(self, features: int, targets: int, dtype: Any) -> pente.Chain:
+        widths, activation = self._hidden
         layers: list[pente.Layer] = [pente.Scaler(features, dtype)]
-        for inputs, outputs in pairwise([features, *self._hidden_widths(), targets]):
-            if len(layers) > 1 and (activation := self._activation(dtype)):
-                layers.append(activation)
+        for inputs, outputs in pairwise([features, *widths, targets]):
+            if len(layers) > 1 and activation:
+                layers.append(activation(dtype=dtype))
             layers.append(pente.Linear(inputs, outputs, dtype=dtype))
         return pente.Chain(layers)
 
@@ -179,6 +177,10 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Whether it converged."""
         self._check_parameters()
         goes_on = goes_on and hasattr(self, "_parameters")
+        if not goes_on:
+            self._hidden = self._hidden_layers()
+        elif self._hidden != self._hidden_layers():
+            raise ValueError("hidden_layer_sizes or activation is not what the model was fitted with; fit it anew")
         x, y, weight = self._check_rows(X, y, sample_weight, goes_on)
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
@@ -295,8 +297,8 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         for name in ("learning_rate", "momentum", "alpha", "tol"):
-            if isinstance(value := getattr(self, name), Real) and math.isnan(value):
-                raise ValueError(f"{name} == {value}, must be a number.")
+            if isinstance(value := getattr(self, name), Real) and not math.isfinite(value):
+                raise ValueError(f"{name} == {value}, must be finite.")
         if self.learning_rate != "auto":
             check_scalar(self.learning_rate, "learning_rate", Real, min_val=0, include_boundaries="neither")
         if self.batch_size != "auto":
@@ -340,6 +342,9 @@ def _moments(values: Array, weight: Array | None, dtype: Any, name: str) -> tupl
         for rows in gen_batches(len(values), max(1, CHUNK // values.shape[1])):
             scaler.partial_fit(values[rows] - first, sample_weight=None if weight is None else weight[rows])
     mean, scale = scaler.mean_ + first, scaler.scale_
+    for j in np.flatnonzero(scaler.var_ == 0):
+        if (values[:, j] != first[j]).any():  # whose squares are 0
+            scale[j] = 0
     limits = np.finfo(dtype)
     usable = (abs(mean) <= limits.max) & (limits.tiny <= scale) & (scale <= limits.max)
     if not usable.all():

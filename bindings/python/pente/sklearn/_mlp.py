@@ -156,12 +156,8 @@ class MLPRegressor(Regressor):
 
     _rate_by_curvature = 0.5  # it grows as the network learns
 
-    def _hidden_widths(self) -> list[int]:
-        return [int(width) for width in np.atleast_1d(self.hidden_layer_sizes)]
-
-    def _activation(self, dtype: Any) -> pente.Layer | None:
-        kind = ACTIVATIONS[self.activation]
-        return kind(dtype=dtype) if kind else None
+    def _hidden_layers(self) -> tuple[list[int], type[pente.Layer] | None]:
+        return [int(width) for width in np.atleast_1d(self.hidden_layer_sizes)], ACTIVATIONS[self.activation]
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
