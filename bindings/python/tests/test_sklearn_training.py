@@ -310,6 +310,15 @@ def test_data_that_cannot_be_scaled():
         LinearRegressor().fit(x * [1, 1e-170], y)
 
 
+def test_a_column_that_only_rows_of_weight_0_change():
+    x, y = linear(20, 2)
+    x[:, 1] = 3
+    expected = LinearRegressor(random_state=0).fit(x, y).predict(x)
+    weight = [0, *[1] * 20, 0]
+    x, y = np.concatenate([[[1, 1]], x, [[5, 5]]]), [9, *y, 7]
+    assert np.allclose(LinearRegressor(random_state=0).fit(x, y, sample_weight=weight).predict(x)[1:-1], expected)
+
+
 @pytest.mark.parametrize("change", [{"hidden_layer_sizes": 5}, {"activation": "tanh"}])
 def test_layers_of_another_kind_on_the_way(change):
     x, y = linear(20, 2)

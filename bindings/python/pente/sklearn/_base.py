@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from numbers import Integral, Real
@@ -144,7 +144,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     _rate_by_curvature = 1.0  # the learning rate, times the largest curvature
 
-    def _hidden_layers(self) -> tuple[list[int], type[pente.Layer] | None]:
+    def _hidden_layers(self) -> tuple[list[int], Callable[..., pente.Layer] | None]:
         """Their widths, and what follows each."""
         return [], None
 
@@ -342,9 +342,10 @@ def _moments(values: Array, weight: Array | None, dtype: Any, name: str) -> tupl
         for rows in gen_batches(len(values), max(1, CHUNK // values.shape[1])):
             scaler.partial_fit(values[rows] - first, sample_weight=None if weight is None else weight[rows])
     mean, scale = scaler.mean_ + first, scaler.scale_
-    for j in np.flatnonzero(scaler.var_ == 0):
-        if (values[:, j] != first[j]).any():  # whose squares are 0
-            scale[j] = 0
+    counted = values if weight is None else values[weight > 0]
+    for column in np.flatnonzero(scaler.var_ == 0):
+        if (counted[:, column] != counted[:1, column]).any():  # by so little that the squares are 0
+            scale[column] = 0
     limits = np.finfo(dtype)
     usable = (abs(mean) <= limits.max) & (limits.tiny <= scale) & (scale <= limits.max)
     if not usable.all():

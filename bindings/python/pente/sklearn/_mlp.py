@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, Literal
 
@@ -156,7 +156,7 @@ class MLPRegressor(Regressor):
 
     _rate_by_curvature = 0.5  # it grows as the network learns
 
-    def _hidden_layers(self) -> tuple[list[int], type[pente.Layer] | None]:
+    def _hidden_layers(self) -> tuple[list[int], Callable[..., pente.Layer] | None]:
         return [int(width) for width in np.atleast_1d(self.hidden_layer_sizes)], ACTIVATIONS[self.activation]
 
     def _check_parameters(self) -> None:
