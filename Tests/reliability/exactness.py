@@ -175,8 +175,8 @@ def report(found):
 def main(arguments):
     is_long, writes = "--long" in arguments, "--write" in arguments
     is_live = is_long or writes
-    if is_long and not find_spec("torch"):
-        return print("exactness: without PyTorch there are the small cases alone (make test-extremes)")
+    if is_live and not find_spec("torch"):
+        sys.exit("exactness: the long form asks PyTorch: make judges; without it there is make test-extremes")
     kept = {} if is_live else json.loads(FILE.read_text())["errors"]
     found = []
     for key in groups(is_long):
