@@ -333,7 +333,7 @@ static bool is_small_double(const object *o, const object *to) {
 void call_pente_gradcheck(void) {
     const object *l = choose_where(LAYER, is_small_double, NULL), *m = choose(MSE);
     void *layer = handle_of(l, LAYER, true);
-    bool is_sum = one_in(3);
+    bool is_sum = one_in(3), is_bad = THIS->has_bad_handle;
     void *mse = is_sum ? NULL : handle_of(m, MSE, false);
     const object *used = find_live(layer, LAYER);
     if (used && !is_small_double(used, NULL)) return;
@@ -342,6 +342,7 @@ void call_pente_gradcheck(void) {
     int64_t columns = layer ? columns_out(l) : columns_in(l);
     pente_matrix *target = NULL;
     if (!is_sum || hostile()) target = matrix_argument(PENTE_FLOAT64, rows, columns, INPUT | LINKED);
+    if (!mse && !target) THIS->has_bad_handle = is_bad; /* NULL both is the sum */
     pente_gradcheck_options options = PENTE_GRADCHECK_OPTIONS_INIT;
     if (hostile()) options.eps = real();
     if (hostile()) options.atol = real();
