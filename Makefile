@@ -3,8 +3,10 @@
 # make test   all tests: Swift, C, Python
 # make debug  the same with what must hold asserted, and more of its users' mistakes seen, in build/debug/lib
 # make check  attacks: fuzzers, failing memory and disks, threads, hostile hosts; see docs/reliability.md
+# make run-mpi  the same data, shared out among processes; see docs/scale.md
 # make wheel  the Python package, in build/dist: a wheel and its source distribution
 # make docs   the documentation of the Swift package, in build/docs
+# make bench-stream  times epochs from files beside epochs from memory
 # make bench  times training steps beside BLAS, NumPy, PyTorch, JAX and scikit-learn
 # make dist   all that a release hands on, in build/dist, with checksums
 # make install, uninstall, tarball, deb: see packaging/packaging.mk
@@ -28,7 +30,7 @@ WARNINGS := -Wall -Wextra -Wpedantic -Werror
 EXAMPLE  := -Iinclude $(CFLAGS) $(WARNINGS) -ffp-contract=off
 LINK     := -Lbuild/lib -lpente -Wl,-rpath,'$$ORIGIN/../lib'
 
-.PHONY: all lib wheel sdist docs run bench judges clean \
+.PHONY: all lib wheel sdist docs run bench bench-stream judges clean \
         test test-format test-library test-swift test-swift-package test-c test-levels test-python test-wheel test-docs \
         test-readme
 all: lib
@@ -213,6 +215,14 @@ build/bench/swift: $(SOURCES) $(wildcard benchmarks/swift/*.swift benchmarks/swi
 	$(SWIFT) build -c release --package-path benchmarks/swift --scratch-path .build-bench
 	cp -f .build-bench/release/worker $@
 
+# Epochs from files beside epochs from memory, and beside dd.
+build/bench/stream: benchmarks/stream.c $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Iinclude $(CFLAGS) $(WARNINGS) $< -o $@ $(LINK)
+
+bench-stream: build/bench/stream
+	build/bench/stream build/bench 1000 9
+
 bench: $(WORKERS) build/bench-venv/pente.stamp
 	build/bench-venv/bin/python benchmarks/run.py $(BENCH)
 
@@ -317,6 +327,7 @@ test-readme:
 test-format: | build/setup.stamp
 	$(SWIFT) format lint --recursive --strict Sources Tests bindings/swift benchmarks/swift Package.swift
 
+-include bindings/mpi/mpi.mk
 -include Tests/reliability/check.mk  # whose rules want the names above
 
 clean:

@@ -519,6 +519,33 @@ PENTE_MUST_CHECK pente_status pente_trainer_step(pente_trainer *trainer, const p
  * max_norm is finite and >= 0; 0, as at first: it clips nothing. Writes the trainer. */
 PENTE_MUST_CHECK pente_status pente_trainer_set_max_gradient_norm(pente_trainer *trainer, double max_norm);
 
+/* A step whose batch lies in several places: machines, processes, or turns of one. Each accumulates the gradients of its
+ * rows; the sums of all, added element by element, are those of the whole batch, whose step is `apply`. It is the step
+ * of all rows at once, but for rounding; for the same sums it has the same bits. */
+
+/* Adds the gradients of these rows to those that are accumulated already; the layer stays as it is. Several calls make
+ * one batch, of rows for which there is no room at once. Sample weights may be all 0. A sum of squares that is not finite
+ * is PENTE_NOT_FINITE, and nothing is added. Writes the trainer, the sgd and its layers. */
+PENTE_MUST_CHECK pente_status pente_trainer_accumulate(pente_trainer *trainer, const pente_matrix *x,
+                                                       const pente_matrix *y, const pente_matrix *sample_weight);
+
+/* How many numbers the sums are: one for each number of the layer's trained parameters, in their order, and three.
+ * Reads trainer. */
+PENTE_MUST_CHECK pente_status pente_trainer_get_sum_count(const pente_trainer *trainer, int64_t *count);
+
+/* Copies what is accumulated to `sums`, of as many numbers, whatever the layer's dtype: the gradients of the *sum* of all
+ * squares (times their sample weights), that sum, the number of rows (or the sum of their weights), and the same times
+ * y's columns. Reads trainer. */
+PENTE_MUST_CHECK pente_status pente_trainer_get_sums(const pente_trainer *trainer, double *sums, int64_t count);
+
+/* Replaces what is accumulated: by so many finite numbers, of which the last two are not negative; or, with NULL and 0, by
+ * nothing. Writes trainer. */
+PENTE_MUST_CHECK pente_status pente_trainer_set_sums(pente_trainer *trainer, const double *sums, int64_t count);
+
+/* The step of the batch that is accumulated, as pente_trainer_step's of all its rows. Nothing is accumulated then; if it
+ * fails, all is as it was. Without rows it is PENTE_INVALID_STATE. Writes the trainer, the sgd and its layers. */
+PENTE_MUST_CHECK pente_status pente_trainer_apply_sums(pente_trainer *trainer, double *loss);
+
 /* What a callback learns at the end of an epoch. */
 typedef struct pente_epoch {
     size_t struct_size;
@@ -528,6 +555,18 @@ typedef struct pente_epoch {
                                (for PENTE_SUM and PENTE_OUTPUT_MEAN their sum) */
     double validation_loss; /* after the epoch; NaN without a validation set */
 } pente_epoch;
+
+/* How far a run is. */
+typedef struct pente_progress {
+    size_t struct_size;
+    int64_t epoch;          /* the one under way: from 1, or first_epoch + 1 */
+    int64_t epochs;         /* the last one's number, if all that were asked for are done */
+    int64_t row;            /* how many rows of the epoch are done */
+    int64_t rows;           /* how many there are; -1: that is not known before the first epoch's end */
+    double loss;            /* of the epoch so far, as training_loss */
+    double rows_per_second; /* of this run so far */
+    double seconds_left;    /* until all epochs are done, at that rate; NaN while rows is not known */
+} pente_progress;
 
 /* Callbacks run on the thread that called fit, and must return (no longjmp, no exception). */
 typedef struct pente_fit_options {
@@ -554,10 +593,36 @@ typedef struct pente_fit_options {
     void *user_data;
     double *training_losses;   /* `epochs` numbers, the first report.epochs of them written; or NULL */
     double *validation_losses; /* likewise */
+    double *learning_rates;    /* likewise, of group 0: that each epoch was trained with */
+    void (*on_progress)(const pente_progress *progress, void *user_data); /* some ten times a second, between two steps,
+                         or NULL. The trainer, its layer and its optimizer are busy meanwhile */
+    int64_t shuffle_window;      /* of a source: the rows among which they are shuffled, of which memory holds twice as
+                                    many; 0: as many as take 8 MB. See pente_trainer_fit_source */
+    const char *checkpoint_path; /* where the run is kept, as pente_layer_save writes it, with how far it is; or NULL. It
+                                    is written when the run ends, too. The sgd must hold the layer's parameters alone */
+    int64_t checkpoint_epochs;   /* after every so many epochs (and their on_epoch); 0: not after an epoch as such */
+    double checkpoint_seconds;   /* as soon as so many seconds have gone by since the last, between two steps; 0: not by
+                                    the time */
+    int32_t resume;              /* not 0: goes on with the run that the file at checkpoint_path holds, if there is a
+                                    file, to the same bits as if it had never been interrupted; with the same data and
+                                    options, but for epochs, patience and min_delta. The report and the losses are
+                                    those of all of it. Callbacks are not called again for what is done */
+    pente_status (*reduce)(double *sums, int64_t count, void *user_data); /* the fit is one of several, each in a process of
+                         its own with rows of its own, that train one model; or NULL. It is called once a step, with the
+                         same count in all of them, and gives each of them the sum of all, element by element: MPI's
+                         allreduce. They begin with the same parameters, optimizers and options (batch_size is of one of
+                         them), and end with the same. Each epoch lasts until none has rows left. If one stops, all do,
+                         before the next update; checkpoints are written at an epoch's end alone. A status that is not
+                         0 comes out of the fit, unchanged. The trainer, its layer and its optimizer are busy meanwhile */
+    double *schedule;       /* numbers of your own that belong to the run, such as where a schedule of learning rates is,
+                               which on_epoch may change: a checkpoint keeps them as they are when it is written, and
+                               resume sets them. Or NULL */
+    int64_t schedule_count; /* how many */
 } pente_fit_options;
 
-#define PENTE_FIT_OPTIONS_INIT \
-    {sizeof(pente_fit_options), 1, 32, 1, 0, 0, NULL, NULL, NULL, 0, 0.0, NULL, NULL, NULL, NULL, NULL}
+#define PENTE_FIT_OPTIONS_INIT                                                                                       \
+    {sizeof(pente_fit_options), 1, 32, 1, 0, 0, NULL, NULL, NULL, 0, 0.0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, \
+     1, 0.0, 0, NULL, NULL, 0}
 
 typedef int32_t pente_stop_reason;
 
@@ -582,6 +647,81 @@ typedef struct pente_fit_report {
  * parameters, gradients and momentum are as they were before the call. Writes the trainer, the sgd and its layers. */
 PENTE_MUST_CHECK pente_status pente_trainer_fit(pente_trainer *trainer, const pente_matrix *x, const pente_matrix *y,
                                                 const pente_fit_options *options, pente_fit_report *report);
+
+/* ---- Data that is not in memory ----------------------------------------------------------------------------------- */
+
+/* Where the rows of a fit come from: files, or what you make of anything. One fit at a time has it. */
+typedef struct pente_source pente_source;
+
+/* Makes a source of NumPy's .npy files, versions 1 to 3 of the format, all of float32 or all of float64, little-endian,
+ * in C order: x of q x inputs, y of q x outputs, and sample weights of q x 1, or none with sample_weight_count 0. What has
+ * one dimension is of one column. Each of the three may be several files, whose rows follow one another, and not cut at
+ * the same rows. All are opened and looked at now, and one of each three at a time from then on. They are read, not
+ * mapped: a mapped file that shrinks would end the process. */
+PENTE_MUST_CHECK pente_status pente_npy_source_new(const char *const *x_paths, int64_t x_count,
+                                                   const char *const *y_paths, int64_t y_count,
+                                                   const char *const *sample_weight_paths,
+                                                   int64_t sample_weight_count, pente_source **source);
+
+/* A source of your own.
+ *
+ * `read` is called on a thread that the library starts for the time of a fit, one call at a time; it returns 0, or a
+ * status that comes out of the fit, unchanged: Pente's from a call of your own, or one from PENTE_USER on. It must
+ * return (no longjmp, no exception), and the fit does not before it has; it may call Pente on handles that the fit does
+ * not use. In a child that is forked in a callback of the fit, it is called on the thread of the fit. */
+typedef struct pente_source_options {
+    size_t struct_size;
+    pente_dtype dtype;
+    int64_t inputs;  /* the columns of x, 1 to 2^40 */
+    int64_t outputs; /* and of y */
+    int32_t has_sample_weight;
+    int64_t rows; /* how many there are: any of them may be asked for, in any order. Or -1, unknown: they are asked for
+                     from the first to the last, and so in each epoch, and shuffled within the window alone; and a child
+                     of fork() cannot go on with them: PENTE_INVALID_STATE */
+    /* Fills x, y and sample_weight (NULL if there are none) with rows from number `first` on, as many as they have or
+     * there are, and sets *count to how many those are: at least 1, and 0 only behind the last row. */
+    pente_status (*read)(int64_t first, const pente_matrix *x, const pente_matrix *y, const pente_matrix *sample_weight,
+                         int64_t *count, void *user_data);
+    /* Called once, when the source has gone, on the thread that let go of it last; or NULL. Not after a failed
+     * pente_source_new. */
+    void (*release)(void *user_data);
+    void *user_data;
+} pente_source_options;
+
+#define PENTE_SOURCE_OPTIONS_INIT {sizeof(pente_source_options), PENTE_FLOAT32, 0, 0, 0, -1, NULL, NULL, NULL}
+
+PENTE_MUST_CHECK pente_status pente_source_new(const pente_source_options *options, pente_source **source);
+PENTE_API pente_status pente_source_free(pente_source *source);
+
+typedef struct pente_source_info {
+    size_t struct_size;
+    pente_dtype dtype;
+    int64_t inputs;
+    int64_t outputs;
+    int32_t has_sample_weight;
+    int64_t rows; /* -1: unknown */
+} pente_source_info;
+
+#define PENTE_SOURCE_INFO_INIT {sizeof(pente_source_info), 0, 0, 0, 0, 0}
+
+/* What is known of a source. Reads source. */
+PENTE_MUST_CHECK pente_status pente_source_get_info(const pente_source *source, pente_source_info *info);
+
+/* pente_trainer_fit with the rows of a source of the layer's dtype (and options.sample_weight NULL). A thread of its own
+ * reads ahead, so that the disk and the arithmetic overlap; it ends with the call. Memory is taken for the window and the
+ * one that is read meanwhile, each of shuffle_window rows or a batch, whatever is more, and for some 4 MB where rows come
+ * in order.
+ *
+ * Shuffled, rows come to a window in blocks, of which 32 fill it, both of whole batches: each epoch has an order of the
+ * blocks (the last one, if it is not full, stays the last), torch.randperm's from a generator of its own that
+ * seed + 0x9e3779b9 * (epoch + 1) seeds, epochs from 0, and each window an order of its rows, torch.randperm's from the
+ * one generator that `seed` seeds. A window that holds all rows shuffles as pente_trainer_fit does. The bits are those
+ * of the same rows in memory in the same order.
+ *
+ * A number that is not finite is PENTE_NOT_FINITE with the file and row it is from, a file that has become shorter
+ * PENTE_INVALID_FILE with the first row that is not there. Writes the source, the trainer, the sgd and its layers. */
+PENTE_MUST_CHECK pente_status pente_trainer_fit_source(pente_trainer *trainer, pente_source *source,
+                                                       const pente_fit_options *options, pente_fit_report *report);
 
 /* ---- Files ------------------------------------------------------------------------------------------------------ */
 
@@ -609,6 +749,17 @@ PENTE_MUST_CHECK pente_status pente_layer_load(const char *path, pente_layer **l
  * parameters. A run that is resumed so goes on to the same bits as one that was never interrupted (see first_epoch).
  * Without sgd, what the file holds of an optimizer is passed over. Writes the layer and sgd. */
 PENTE_MUST_CHECK pente_status pente_layer_load_parameters(pente_layer *layer, pente_sgd *sgd, const char *path);
+
+typedef struct pente_checkpoint_info {
+    size_t struct_size;
+    int64_t epochs; /* done, those before first_epoch among them */
+    int64_t row;    /* done in the next one */
+} pente_checkpoint_info;
+
+#define PENTE_CHECKPOINT_INFO_INIT {sizeof(pente_checkpoint_info), 0, 0}
+
+/* How far the run is that a file holds (checkpoint_path); PENTE_INVALID_FILE if it holds none. */
+PENTE_MUST_CHECK pente_status pente_checkpoint_get_info(const char *path, pente_checkpoint_info *info);
 
 /* ---- Gradient check --------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what building and running (setup.sh) or testing (setup.sh test) need and this machine lacks, by apt. Swift
+# Installs what building and running (setup.sh), testing (setup.sh test) or several processes (setup.sh mpi) need and this machine lacks, by apt. Swift
 # and Python must be there.
 set -eu
 
@@ -39,6 +39,11 @@ if test "${1-}" = test; then
     need mandoc command -v mandoc
     need pkg-config command -v pkg-config
     need strace command -v strace
+fi
+
+if test "${1-}" = mpi; then
+    need openmpi-bin command -v mpirun
+    need libopenmpi-dev command -v mpicc
 fi
 
 test -n "$missing" || exit 0

@@ -83,6 +83,18 @@ package struct GradientSums<Element: Scalar>: ~Copyable {
         }
     }
 
+    /// Adds the batch's gradients to numbers of float64.
+    @_optimize(speed)
+    func add(to numbers: UnsafeMutablePointer<Double>) {
+        for i in 0..<partial.count { numbers[i] += isWide ? wide.base[i] : Double(partial.base[i]) }
+    }
+
+    /// As if these, divided, were the batch's.
+    mutating func set(_ gradients: UnsafePointer<Double>, count: Int, divisor: Double) throws(PenteError) {
+        try start(count: count, isWide: false)
+        for i in 0..<count { partial.base[i] = Element(gradients[i] / divisor) }
+    }
+
     /// Where the batch's gradients are.
     package var sums: Updates<Element>.Sums { isWide ? .wide(wide.base) : .narrow(partial.base) }
 

@@ -25,17 +25,26 @@ struct FileReader: ~Copyable {
 
     /// Reads all of `count` bytes.
     func read(_ count: Int, at offset: Int, into memory: UnsafeMutableRawPointer) throws(PenteError) {
+        let done = try read(upTo: count, at: offset, into: memory)
+        if done < count {
+            throw PenteError(.invalidFile, "it ends at byte \(offset + done), in the middle of a tensor")
+        }
+    }
+
+    /// Reads `count` bytes, or those that there are before the file's end, and returns how many.
+    func read(upTo count: Int, at offset: Int, into memory: UnsafeMutableRawPointer) throws(PenteError) -> Int {
         var done = 0
         while done < count {
             let step = pread(descriptor, memory + done, min(count - done, 1 << 30), off_t(offset + done))
-            if step > 0 {
-                done += step
-            } else if step == 0 {
-                throw PenteError(.invalidFile, "it ends at byte \(offset + done), in the middle of a tensor")
-            } else if pente_errno() != EINTR {
-                throw .file(path)
-            }
+            if step == 0 { break }
+            if step > 0 { done += step } else if pente_errno() != EINTR { throw .file(path) }
         }
+        return done
+    }
+
+    /// The system is to read them from the disk meanwhile.
+    func willRead(_ count: Int, at offset: Int) {
+        _ = posix_fadvise(descriptor, off_t(offset), off_t(count), POSIX_FADV_WILLNEED)
     }
 }
 
@@ -157,6 +166,12 @@ extension PenteError {
         let number = pente_errno()
         if number == ENOMEM { return .outOfMemory }
         return PenteError(.fileError, "\(shown(path)): \(shown(strerror(number)))", systemError: number)
+    }
+
+    /// What is wrong with the file at a path, as an error that names it.
+    @inline(never)
+    func of(_ path: UnsafePointer<CChar>) -> PenteError {
+        code == .fileError || code == .outOfMemory ? self : PenteError(code, "\(Self.shown(path)): \(message)")
     }
 
     /// For a message, of which no more is seen.

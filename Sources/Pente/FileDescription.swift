@@ -1,8 +1,10 @@
-/// What a file's metadata says: how the layer is built, of which dtype, and an optimizer's state but for its buffers.
+/// What a file's metadata says: how the layer is built, of which dtype, an optimizer's state but for its buffers, and how far
+/// a run is.
 struct FileDescription {
     let architecture: Architecture
     let isFloat64: Bool
     private(set) var optimizer: SavedOptimizer?
+    private(set) var run: SavedRun?
 
     /// Bounds the memory and time that a file can take before it is found to be wrong.
     private static var longest: Int { 1 << 20 }
@@ -11,7 +13,7 @@ struct FileDescription {
 
     /// What is to be said of a layer and its optimizer.
     static func json<Element>(
-        of layer: Layer<Element>, optimizer: SavedOptimizer?
+        of layer: Layer<Element>, optimizer: SavedOptimizer?, run: SavedRun?
     ) throws(PenteError) -> JSONWriter {
         var json = JSONWriter(limit: longest)
         json.raw("{\"dtype\":\"\(Element.dtypeName)\",\"layer\":")
@@ -19,6 +21,10 @@ struct FileDescription {
         if let optimizer {
             json.raw(",\"sgd\":")
             optimizer.write(to: &json)
+        }
+        if let run {
+            json.raw(",\"fit\":")
+            run.write(to: &json)
         }
         json.raw("}")
         if json.isFull || layer.nameCount > mostNames {
@@ -82,6 +88,8 @@ struct FileDescription {
                 architecture = try Architecture(from: &json)
             } else if key == "sgd" {
                 optimizer = try SavedOptimizer(from: &json)
+            } else if key == "fit" {
+                run = try SavedRun(from: &json)
             } else {
                 throw json.fail("there is an unknown entry")
             }

@@ -102,6 +102,10 @@ private struct GradientCheck: ~Copyable {
     init(layer: Layer<Double>?, mse: MSE?, x: MatrixView<Double>, target: MatrixView<Double>?) throws(PenteError) {
         if let layer { try layer.requireInput(x) }
         let (rows, outputs) = (x.rows, layer?.outputs(for: x) ?? x.columns)
+        // Before it is copied: it may be a view of memory that is not there.
+        if let target, target.rows != rows || target.columns != outputs {
+            throw PenteError(.shapeMismatch, "target is \(target), but the prediction is \(rows, outputs)")
+        }
         let xMemory = try Buffer<Double>(rows: x.rows, columns: x.columns)
         let targetMemory = try Buffer<Double>(rows: target?.rows ?? 0, columns: target?.columns ?? 0)
         let prediction = try Buffer<Double>(rows: rows, columns: outputs)

@@ -24,6 +24,16 @@ struct NamedTensor {
         self.memory = UnsafeMutableRawPointer(memory)
     }
 
+    /// Of float64, and no parameter.
+    init(_ name: String, rank: Int, rows: Int, columns: Int, _ memory: UnsafeMutablePointer<Double>) {
+        self.name = name
+        isFloat64 = true
+        self.rank = rank
+        self.rows = rows
+        self.columns = columns
+        self.memory = UnsafeMutableRawPointer(memory)
+    }
+
     var size: Int { rows * columns * (isFloat64 ? 8 : 4) }
 }
 
@@ -51,10 +61,19 @@ extension Layer {
     }
 
     package final func save(to path: UnsafePointer<CChar>, sgd: SGD<Element>?) throws(PenteError) {
-        try withMemoryForNames { () throws(PenteError) in try write(to: path, sgd) }
+        try withMemoryForNames { () throws(PenteError) in try write(to: path, sgd, nil, []) }
     }
 
-    private final func write(to path: UnsafePointer<CChar>, _ sgd: SGD<Element>?) throws(PenteError) {
+    /// With a run and the tensors that belong to it.
+    final func save(
+        to path: UnsafePointer<CChar>, sgd: SGD<Element>, run: SavedRun, tensors: () -> [NamedTensor]
+    ) throws(PenteError) {
+        try withMemoryForNames { () throws(PenteError) in try write(to: path, sgd, run, tensors()) }
+    }
+
+    private final func write(
+        to path: UnsafePointer<CChar>, _ sgd: SGD<Element>?, _ run: SavedRun?, _ runTensors: [NamedTensor]
+    ) throws(PenteError) {
         var tensors = namedParameters
         var optimizer: SavedOptimizer?
         if let sgd {
@@ -62,7 +81,8 @@ extension Layer {
             optimizer = SavedOptimizer(stepCount: sgd.stepCount, groups: groups(of: sgd))
             for state in sgd.states where state.hasStepped { tensors.append(namedMomentum(state)) }
         }
-        try writeTensors(tensors, FileDescription.json(of: self, optimizer: optimizer), to: path)
+        tensors.append(contentsOf: runTensors)
+        try writeTensors(tensors, FileDescription.json(of: self, optimizer: optimizer, run: run), to: path)
     }
 
     /// About what the names of the parameters and the descriptions of their layers take.
@@ -74,7 +94,7 @@ extension Layer {
         parameters.map { NamedTensor($0, name: $0.name, memory: $0.values) }
     }
 
-    private final func name(of state: SGD<Element>.State) -> String {
+    final func name(of state: SGD<Element>.State) -> String {
         parameters.first { $0.isSame(as: state.parameter) }!.name
     }
 
@@ -88,7 +108,7 @@ extension Layer {
         }
     }
 
-    private final func requireSameParameters(_ sgd: SGD<Element>) throws(PenteError) {
+    final func requireSameParameters(_ sgd: SGD<Element>) throws(PenteError) {
         try sgd.requireParameters(of: self)
         for state in sgd.states where !has(state.parameter) {
             throw PenteError(
@@ -156,7 +176,7 @@ extension Layer {
         _ architecture: Architecture, _ file: borrowing TensorFile
     ) throws(PenteError) -> Layer {
         let layer = try make(architecture, file, prefix: "")
-        try file.read(layer.namedParameters, ignoringOptimizer: true)
+        try file.read(layer.namedParameters, ignoring: ["sgd.", "fit."])
         return layer
     }
 
@@ -199,21 +219,43 @@ extension Layer {
 
     package final func loadParameters(from path: UnsafePointer<CChar>, sgd: SGD<Element>?) throws(PenteError) {
         if let sgd { try requireSameParameters(sgd) }
-        try withMemoryForNames { () throws(PenteError) in try read(path, sgd) }
+        try withMemoryForNames { () throws(PenteError) in
+            if let sgd { return try read(path, sgd, isRun: false) { _ in [] } }
+            try withFile(path) { (file) throws(PenteError) in
+                try file.read(namedParameters, ignoring: ["sgd.", "fit."])
+            }
+        }
     }
 
-    private final func read(_ path: UnsafePointer<CChar>, _ sgd: SGD<Element>?) throws(PenteError) {
+    /// With the tensors that `body` names for the run that the file is to hold.
+    final func loadParameters(
+        from path: UnsafePointer<CChar>, sgd: SGD<Element>,
+        runTensors: (SavedRun) throws(PenteError) -> [NamedTensor]
+    ) throws(PenteError) {
+        try withMemoryForNames { () throws(PenteError) in try read(path, sgd, isRun: true, runTensors) }
+    }
+
+    private final func read(
+        _ path: UnsafePointer<CChar>, _ sgd: SGD<Element>, isRun: Bool,
+        _ runTensors: (SavedRun) throws(PenteError) -> [NamedTensor]
+    ) throws(PenteError) {
         try withFile(path) { (file) throws(PenteError) in
-            guard let sgd else { return try file.read(namedParameters, ignoringOptimizer: true) }
-            let saved = try FileDescription(file).requireOptimizer(groups: groups(of: sgd))
+            let description = try FileDescription(file)
+            let saved = try description.requireOptimizer(groups: groups(of: sgd))
             var tensors = namedParameters
+            if isRun {
+                guard let run = description.run else { throw PenteError(.invalidFile, "it holds no run") }
+                // The file's size bounds the memory for them.
+                if run.epochs > 0 { try file.require("fit.losses", rank: 2, rows: run.epochs, columns: 3) }
+                tensors.append(contentsOf: try runTensors(run))
+            }
             // Which of the buffers are in the file: the others' parameters have made no step with momentum yet.
             let isThere = sgd.states.map { file.tensor(named: momentumName(name(of: $0))) != nil }
             for (state, isThere) in zip(sgd.states, isThere) where isThere {
                 try state.requireBuffer()
                 tensors.append(namedMomentum(state))
             }
-            try file.read(tensors, ignoringOptimizer: false)
+            try file.read(tensors, ignoring: isRun ? [] : ["fit."])
             sgd.restore(stepCount: saved.stepCount, hasStepped: isThere, options: saved.groups.map { $0.options })
         }
     }
@@ -233,8 +275,9 @@ extension TensorFile {
         return index
     }
 
-    /// Reads just these tensors; none of them has changed if one is not there, or something else is.
-    fileprivate func read(_ targets: [NamedTensor], ignoringOptimizer: Bool) throws(PenteError) {
+    /// Reads just these tensors; none of them has changed if one is not there, or another is whose name does not begin with one
+    /// of `ignored`.
+    fileprivate func read(_ targets: [NamedTensor], ignoring ignored: [StaticString]) throws(PenteError) {
         let found = try Buffer<Int>(rows: targets.count, columns: 1)
         let isFound = try Buffer<Bool>(rows: count, columns: 1)
         var size = 0
@@ -251,7 +294,7 @@ extension TensorFile {
         }
         for i in 0..<count where !isFound.base[i] {
             let name = tensors[i].name
-            if ignoringOptimizer && name.hasPrefix("sgd.") { continue }
+            if ignored.contains(where: { name.hasPrefix($0) }) { continue }
             throw PenteError(.invalidFile, "it has \(name.text), which the layer has not")
         }
         let staged = try Buffer<UInt8>(rows: 1, columns: size)
@@ -284,6 +327,18 @@ package func loadLayer(from path: UnsafePointer<CChar>) throws(PenteError) -> Lo
     return layer!
 }
 
+/// How many epochs the run of a file has done in all, and rows of the next one.
+package func savedRun(at path: UnsafePointer<CChar>) throws(PenteError) -> (epochs: Int, row: Int) {
+    var saved: SavedRun?
+    try withFile(path, isLayerFromFile: true) { (file) throws(PenteError) in
+        try Reserve.with(count: file.description?.capacity ?? 0, bytesEach: 100) { () throws(PenteError) in
+            saved = try FileDescription(file).run
+        }
+        if saved == nil { throw PenteError(.invalidFile, "it holds no run") }
+    }
+    return (saved!.firstEpoch &+ saved!.epochs, saved!.row)
+}
+
 /// Errors in the file name it. If all that there is of the layer is from the file, whatever is wrong is wrong in the file.
 @inline(never)
 private func withFile(
@@ -299,8 +354,28 @@ private func withFile(
     }
 }
 
+extension [String] {
+    /// All of them, in the system's encoding.
+    func withPaths<Result>(
+        _ body: (UnsafeBufferPointer<UnsafePointer<CChar>?>) throws(PenteError) -> Result
+    ) throws(PenteError) -> Result {
+        var characters: [CChar] = []
+        var starts: [Int] = []
+        for path in self {
+            starts.append(characters.count)
+            try path.withPath { (path) throws(PenteError) in
+                for i in 0...strlen(path) { characters.append(path[i]) }
+            }
+        }
+        return try characters.withUnsafeBufferPointer { (characters) throws(PenteError) in
+            let paths: [UnsafePointer<CChar>?] = starts.map { characters.baseAddress! + $0 }
+            return try paths.withUnsafeBufferPointer { (paths) throws(PenteError) in try body(paths) }
+        }
+    }
+}
+
 extension String {
-    fileprivate func withPath<Result>(
+    func withPath<Result>(
         _ body: (UnsafePointer<CChar>) throws(PenteError) -> Result
     ) throws(PenteError) -> Result {
         if withBytes({ $0.contains(0) }) { throw PenteError(.invalidArgument, "path has a NUL in it") }

@@ -226,7 +226,7 @@ enum Pool {
         unlock()
         defer { hasProcessors.store(workerCount < pente_processor_count(), ordering: .relaxed) }
         while workerCount < count {
-            let worker = pente_start_worker(Int64(workerCount)) { number in
+            let worker = pente_start_worker(Int64(workerCount), 1 << 20) { number in
                 Pool.serve(Int(bitPattern: number))
                 return nil
             }
@@ -282,7 +282,7 @@ enum Pool {
     }
 
     /// A child of fork() has the thread that forked alone: it starts workers of its own.
-    private static func hearOfForks() -> Bool {
+    static func hearOfForks() -> Bool {
         if hearsOfForks.load(ordering: .relaxed) { return true }
         let isHeard = pente_at_fork { Pool.startAnew() } != 0
         hearsOfForks.store(isHeard, ordering: .relaxed)

@@ -19,11 +19,17 @@ public struct FitOptions: Sendable {
     public var patience = 0
     /// A validation loss is better if it is lower by more than this.
     public var minDelta = 0.0
+    /// Of a ``DataSource``: the rows among which they are shuffled, of which memory holds twice as many; 0: as many as
+    /// take 8 MB. Rows come to a window in blocks, 32 of which fill it, from all over a source whose number of rows is
+    /// known. One that holds all rows shuffles as if they were in memory.
+    public var shuffleWindow = 0
+    /// Where the run is kept, so that a later one can go on with it; nil: nowhere.
+    public var checkpoint: Checkpoint?
 
     /// They are checked when a fit begins: what is out of range is `.invalidArgument` there.
     public init(
         epochs: Int = 1, batchSize: Int = 32, shuffle: Bool = true, seed: UInt64 = 0, firstEpoch: Int = 0,
-        patience: Int = 0, minDelta: Double = 0
+        patience: Int = 0, minDelta: Double = 0, shuffleWindow: Int = 0, checkpoint: Checkpoint? = nil
     ) {
         self.epochs = epochs
         self.batchSize = batchSize
@@ -32,9 +38,11 @@ public struct FitOptions: Sendable {
         self.firstEpoch = firstEpoch
         self.patience = patience
         self.minDelta = minDelta
+        self.shuffleWindow = shuffleWindow
+        self.checkpoint = checkpoint
     }
 
-    fileprivate func validate(hasValidation: Bool) throws(PenteError) {
+    func validate(hasValidation: Bool) throws(PenteError) {
         if epochs < 1 { throw PenteError(.invalidArgument, "epochs is \(epochs); it must be at least 1") }
         if batchSize < 1 { throw PenteError(.invalidArgument, "batch_size is \(batchSize); it must be at least 1") }
         if firstEpoch < 0 || firstEpoch > Int.max - epochs {
@@ -46,6 +54,9 @@ public struct FitOptions: Sendable {
             throw PenteError(.invalidArgument, "patience is \(patience), but there is no validation set")
         }
         try requireNotNegative(minDelta, "min_delta")
+        if shuffleWindow < 0 {
+            throw PenteError(.invalidArgument, "shuffle_window is \(shuffleWindow); it must not be negative")
+        }
     }
 }
 
@@ -60,6 +71,24 @@ public struct Epoch: Sendable {
     public let trainingLoss: Double
     /// After the epoch; NaN without a validation set.
     public let validationLoss: Double
+}
+
+/// How far a run is, some ten times a second.
+public struct Progress: Sendable {
+    /// The one under way: from 1, or `firstEpoch` + 1.
+    public let epoch: Int
+    /// The last one's number, if all that were asked for are done.
+    public let epochs: Int
+    /// How many rows of the epoch are done.
+    public let row: Int
+    /// How many there are; nil: that is not known before the first epoch's end.
+    public let rows: Int?
+    /// Of the epoch so far, as ``Epoch/trainingLoss``.
+    public let loss: Double
+    /// Of this run so far.
+    public let rowsPerSecond: Double
+    /// Until all epochs are done, at that rate; NaN while `rows` is not known.
+    public let secondsLeft: Double
 }
 
 /// Why a run ended; the raw values are those of C's `pente_stop_reason`.
@@ -82,11 +111,16 @@ public struct FitReport: Sendable {
     public internal(set) var trainingLosses: [Double] = []
     /// Of each epoch, as ``Epoch/validationLoss``; empty without a validation set.
     public internal(set) var validationLosses: [Double] = []
+    /// Of the optimizer's group 0, that each epoch was trained with.
+    public internal(set) var learningRates: [Double] = []
     /// Of this run, from 1: the last epoch with a better validation loss; 0 without one that is finite.
     public internal(set) var bestEpoch = 0
     /// Why there were no more.
     public internal(set) var stopReason = StopReason.epochs
 }
+
+/// Adds up numbers of several fits, as `fit` says.
+public typealias Reduce = (_ sums: inout [Double]) throws(PenteError) -> Void
 
 extension Trainer {
     /// Trains for some epochs of mini-batches.
@@ -98,8 +132,14 @@ extension Trainer {
     ///   - validation: x and y of rows to judge by, not to learn from.
     ///   - options: epochs, batches, shuffles and when to stop.
     ///   - onEpoch: called after each epoch; true stops the run.
+    ///   - onProgress: called some ten times a second, between steps.
     ///   - shouldStop: asked some ten times a second, between blocks of rows; true stops before the next update, and
     ///     the steps that are done are kept. Steps of this optimizer are `.busy` meanwhile; leave the layer be.
+    ///   - reduce: with it the fit is one of several, each in a process of its own with rows of its own, that train one
+    ///     model. It is called once a step with an array of one length in all of them, and must give each of them the sum
+    ///     of all, element by element: what MPI calls an allreduce. The fits begin with the same parameters, optimizers
+    ///     and options (the batch size is that of one of them), and end with the same; a process that has no more rows
+    ///     waits for the others in each epoch. Checkpoints are written at an epoch's end alone.
     /// - Returns: the losses of each epoch, and why the run ended.
     /// - Throws: `.notFinite` if a step's loss is NaN or infinite, or what is wrong with an argument. Parameters,
     ///   gradients and momentum are then as they were before the call.
@@ -107,184 +147,95 @@ extension Trainer {
     public func fit(
         _ x: Matrix<Element>, _ y: Matrix<Element>, sampleWeight: Matrix<Element>? = nil,
         validation: (x: Matrix<Element>, y: Matrix<Element>)? = nil, options: FitOptions = FitOptions(),
-        onEpoch: (Epoch) -> Bool = { _ in false }, shouldStop: () -> Bool = { false }
+        onEpoch: (Epoch) -> Bool = { _ in false }, onProgress: (Progress) -> Void = { _ in },
+        shouldStop: () -> Bool = { false }, reduce: Reduce? = nil
     ) throws(PenteError) -> FitReport {
-        var report = FitReport()
-        func record(_ epoch: Epoch) throws(PenteError) -> Bool {
-            report.trainingLosses.append(epoch.trainingLoss)
-            if validation != nil { report.validationLosses.append(epoch.validationLoss) }
-            return onEpoch(epoch)
+        try withExamples(x, y, sampleWeight) { (examples) throws(PenteError) -> FitReport in
+            try fit(
+                .examples(examples), validation: validation, options: options, onEpoch: onEpoch, onProgress: onProgress,
+                shouldStop: shouldStop, reduce: reduce)
         }
-        let summary = try withExamples(x, y, sampleWeight) { (examples) throws(PenteError) -> FitSummary in
-            guard let validation else {
-                return try fit(examples, validation: nil, options: options, onEpoch: record, shouldStop: shouldStop)
-            }
-            return try withExamples(validation.x, validation.y, nil) { (validation) throws(PenteError) -> FitSummary in
-                try fit(examples, validation: validation, options: options, onEpoch: record, shouldStop: shouldStop)
+    }
+
+    /// The same with rows that are not in memory: a source, of which there are so many at a time as `options.batchSize` and
+    /// `options.shuffleWindow` say, is read on a thread of its own, ahead of the arithmetic.
+    ///
+    /// The bits are those of the same rows in memory if they come in the same order: in their own, or shuffled within
+    /// one window that holds all of them. Throws what reading throws, too; a number that is not finite is named with its
+    /// file and row.
+    @discardableResult
+    public func fit(
+        _ source: DataSource<Element>, validation: (x: Matrix<Element>, y: Matrix<Element>)? = nil,
+        options: FitOptions = FitOptions(), onEpoch: (Epoch) -> Bool = { _ in false },
+        onProgress: (Progress) -> Void = { _ in }, shouldStop: () -> Bool = { false }, reduce: Reduce? = nil
+    ) throws(PenteError) -> FitReport {
+        try fit(
+            .source(source), validation: validation, options: options, onEpoch: onEpoch, onProgress: onProgress,
+            shouldStop: shouldStop, reduce: reduce)
+    }
+
+    private func fit(
+        _ data: FitData<Element>, validation: (x: Matrix<Element>, y: Matrix<Element>)?, options: FitOptions,
+        onEpoch: (Epoch) -> Bool, onProgress: (Progress) -> Void, shouldStop: () -> Bool, reduce: Reduce?
+    ) throws(PenteError) -> FitReport {
+        // None of them outlives the call.
+        try withoutActuallyEscaping(onEpoch) { (onEpoch) throws(PenteError) in
+            try withoutActuallyEscaping(onProgress) { (onProgress) throws(PenteError) in
+                try withoutActuallyEscaping(shouldStop) { (shouldStop) throws(PenteError) in
+                    try fit(data, validation, options, Closures(onEpoch, onProgress, shouldStop, reduce))
+                }
             }
         }
-        report.epochs = summary.epochs
-        report.bestEpoch = summary.bestEpoch
-        report.stopReason = summary.stopReason
-        return report
+    }
+
+    private func fit(
+        _ data: FitData<Element>, _ validation: (x: Matrix<Element>, y: Matrix<Element>)?, _ options: FitOptions,
+        _ observer: FitObserver
+    ) throws(PenteError) -> FitReport {
+        func run(
+            _ validation: Examples<Element>?, _ path: UnsafePointer<CChar>?
+        ) throws(PenteError) -> FitReport {
+            let run = try fit(data, validation: validation, options: options, checkpointPath: path, observer)
+            return FitReport(run, hasValidation: validation != nil)
+        }
+        func run(_ validation: Examples<Element>?) throws(PenteError) -> FitReport {
+            guard let checkpoint = options.checkpoint else { return try run(validation, nil) }
+            return try checkpoint.path.withPath { (path) throws(PenteError) in try run(validation, path) }
+        }
+        guard let validation else { return try run(nil) }
+        return try withExamples(validation.x, validation.y, nil) { (validation) throws(PenteError) in
+            try run(validation)
+        }
     }
 }
 
-/// A report without its losses, which `onEpoch` has seen.
-package struct FitSummary {
-    package var epochs = 0
-    package var bestEpoch = 0
-    package var stopReason = StopReason.epochs
-}
+private final class Closures: FitObserver {
+    private let epochBody: (Epoch) -> Bool
+    private let progressBody: (Progress) -> Void
+    private let stopBody: () -> Bool
+    private let reduceBody: Reduce?
 
-extension Trainer {
-    package func fit(
-        _ examples: Examples<Element>, validation: Examples<Element>?, options: FitOptions,
-        onEpoch: (Epoch) throws(PenteError) -> Bool, shouldStop: () -> Bool
-    ) throws(PenteError) -> FitSummary {
-        try options.validate(hasValidation: validation != nil)
-        try require(examples)
-        _ = try mse.totalWeight(examples.sampleWeight, rows: examples.count)
-        if let validation { try require(validation, "validation_x", "validation_y") }
-
-        var batches = try Batches(examples, options)
-        let start = try Snapshot(sgd.states, isWhole: true)
-        let hasStepped = sgd.states.map { $0.hasStepped }
-        let stepCount = sgd.stepCount
-        let best = try Snapshot(options.patience > 0 ? sgd.states : [], isWhole: false)
-        var throttle = Throttle()
-        do throws(PenteError) {
-            return try run(
-                &batches, validation: validation, options: options, best: best, onEpoch: onEpoch,
-                shouldStop: { work in throttle.isDue(after: work) && shouldStop() })
-        } catch {
-            start.restore()
-            sgd.restore(stepCount: stepCount, hasStepped: hasStepped, options: [])
-            throw error
-        }
+    init(
+        _ onEpoch: @escaping (Epoch) -> Bool, _ onProgress: @escaping (Progress) -> Void,
+        _ shouldStop: @escaping () -> Bool, _ reduce: Reduce?
+    ) {
+        epochBody = onEpoch
+        progressBody = onProgress
+        stopBody = shouldStop
+        reduceBody = reduce
+        super.init(isOneOfSeveral: reduce != nil)
     }
 
-    private func run(
-        _ batches: inout Batches<Element>, validation: Examples<Element>?, options: FitOptions,
-        best: borrowing Snapshot<Element>, onEpoch: (Epoch) throws(PenteError) -> Bool, shouldStop: (Int) -> Bool
-    ) throws(PenteError) -> FitSummary {
-        var summary = FitSummary()
-        var bestLoss = Double.infinity
-        // Shuffles once more for each epoch of an earlier run.
-        for _ in 0..<(options.shuffle ? options.firstEpoch : 0) {
-            batches.startEpoch()
-            if shouldStop(16 * batches.rows) {
-                summary.stopReason = .request
-                return summary
-            }
+    override func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool { epochBody(epoch) }
+    override func onProgress(_ progress: Progress) { progressBody(progress) }
+    override func shouldStop() -> Bool { stopBody() }
+
+    override func reduce(_ sums: UnsafeMutableBufferPointer<Double>) throws(PenteError) {
+        var array = Array(sums)
+        try reduceBody!(&array)
+        if array.count != sums.count {
+            throw PenteError(.invalidArgument, "reduce was given \(sums.count) numbers, but left \(array.count)")
         }
-        while summary.epochs < options.epochs {
-            guard !shouldStop(0), let trainingLoss = try runEpoch(&batches, shouldStop: shouldStop),
-                let validationLoss = try validationLoss(validation, shouldStop: shouldStop)
-            else {
-                summary.stopReason = .request
-                break
-            }
-            summary.epochs += 1
-            if validationLoss < bestLoss - options.minDelta {
-                bestLoss = validationLoss
-                summary.bestEpoch = summary.epochs
-                if options.patience > 0 { best.save() }
-            }
-            let epoch = Epoch(
-                epoch: options.firstEpoch + summary.epochs, epochs: options.firstEpoch + options.epochs,
-                trainingLoss: trainingLoss,
-                validationLoss: validationLoss)
-            if try onEpoch(epoch) {
-                summary.stopReason = .callback
-                break
-            }
-            if options.patience > 0 && summary.epochs - summary.bestEpoch >= options.patience {
-                summary.stopReason = .early
-                break
-            }
-        }
-        if options.patience > 0 && summary.bestEpoch > 0 { best.restore() }
-        return summary
-    }
-
-    /// The loss of an epoch; nil if it was stopped.
-    private func runEpoch(_ batches: inout Batches<Element>, shouldStop: (Int) -> Bool) throws(PenteError) -> Double? {
-        batches.startEpoch()
-        var total = 0.0
-        var rows = 0.0
-        while let batch = batches.next() {
-            let weight = try mse.sumOfWeights(batch.sampleWeight, rows: batch.count)
-            if weight == 0 {  // nothing to learn from, and a mean over nothing
-                if shouldStop(batch.count) { return nil }
-                continue
-            }
-            if batch.sampleWeight != nil { try mse.requireDivisor(weight, Element.self) }
-            guard let loss = try step(batch, rows: weight, shouldStop: shouldStop) else { return nil }
-            total += mse.isMeanOverRows ? loss * weight : loss
-            rows += weight
-        }
-        return mse.isMeanOverRows ? total / rows : total
-    }
-
-    /// NaN without a validation set; nil if it was stopped.
-    private func validationLoss(
-        _ validation: Examples<Element>?, shouldStop: (Int) -> Bool
-    ) throws(PenteError) -> Double? {
-        guard let validation else { return .nan }
-        return try evaluate(validation, shouldStop: shouldStop)
-    }
-}
-
-/// When to ask whether to stop: at most ten times a second, and after some work, so that the clock costs nothing.
-private struct Throttle {
-    private var work = 0
-    private var last = pente_monotonic_seconds()
-
-    /// `more` is the work since the last time; before an epoch, 0.
-    mutating func isDue(after more: Int) -> Bool {
-        work &+= more
-        if more > 0 && work < 1 << 20 { return false }
-        work = 0
-        let now = pente_monotonic_seconds()
-        if now - last < 0.1 { return false }
-        last = now
-        return true
-    }
-}
-
-/// An optimizer's parameters at one moment; as a whole with their gradients and momentum.
-private struct Snapshot<Element: Scalar>: ~Copyable {
-    private let states: [SGD<Element>.State]
-    private let elements: Buffer<Element>
-    private let isWhole: Bool
-
-    init(_ states: [SGD<Element>.State], isWhole: Bool) throws(PenteError) {
-        self.states = states
-        self.isWhole = isWhole
-        let count = states.reduce(0) { $0 + $1.parameter.count } * (isWhole ? 3 : 1)
-        elements = count > 0 ? try Buffer(count: count) : Buffer()
-        save()
-    }
-
-    func save() { transfer(isBack: false) }
-
-    func restore() { transfer(isBack: true) }
-
-    @inline(never)
-    private func transfer(isBack: Bool) {
-        func copy(_ live: UnsafeMutablePointer<Element>, _ kept: UnsafeMutablePointer<Element>, _ count: Int) {
-            if isBack { live.copy(kept, count: count) } else { kept.copy(live, count: count) }
-        }
-        var kept = elements.base
-        for state in states {
-            let count = state.parameter.count
-            copy(state.parameter.values, kept, count)
-            kept += count
-            guard isWhole else { continue }
-            copy(state.parameter.gradients, kept, count)
-            if !state.buffer.isEmpty { copy(state.buffer.base, kept + count, count) }
-            kept += 2 * count
-        }
+        for i in 0..<sums.count { sums[i] = array[i] }
     }
 }

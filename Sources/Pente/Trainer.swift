@@ -24,6 +24,8 @@ public final class Trainer<Element: Scalar> {
     private var prepared = (rows: 0, columns: 0, outputs: 0, isWeighted: false)
     private let rowsPerBlock: Int
     private let rowsPerSum: Int
+    /// What `accumulate` has added up, once there has been something.
+    var accumulated: AccumulatedSums?
     /// For what goes on several threads, once there has been something.
     var parallel: ParallelStep<Element>?
 
@@ -149,23 +151,68 @@ extension Trainer {
         try sgd.begin()
         defer { sgd.end() }
         if examples.sampleWeight != nil || !isPrepared(for: examples) { try prepare(examples, rows: rows) }
-        var total = 0.0
-        if examples.count <= rowsPerBlock {
-            total = try runBlock(examples)
-            if shouldStop(examples.count &* (layer.trainedCount &+ examples.y.columns)) { return nil }
-        } else {
-            let scale = block.base.pointee.error.scale
-            guard let sum = try forEachBlock(examples, scale: scale, shouldStop: shouldStop) else { return nil }
-            total = sum
-        }
+        guard let total = try computeGradients(examples, shouldStop: shouldStop) else { return nil }
         let loss = total / block.base.pointee.divisor
+        try update(loss)
+        return loss
+    }
+
+    /// The sum of the squares of the examples that the trainer is prepared for; the gradients are in the memory's sums then.
+    @inline(__always)
+    private func computeGradients(
+        _ examples: Examples<Element>, shouldStop: (_ work: Int) -> Bool
+    ) throws(PenteError) -> Double? {
+        if examples.count > rowsPerBlock {
+            return try forEachBlock(examples, scale: block.base.pointee.error.scale, shouldStop: shouldStop)
+        }
+        let total = try runBlock(examples)
+        return shouldStop(examples.count &* (layer.trainedCount &+ examples.y.columns)) ? nil : total
+    }
+
+    /// From the gradients in the memory's sums, unless the loss is not finite.
+    @inline(__always)
+    private func update(_ loss: Double) throws(PenteError) {
         guard Element(loss).isFinite else { throw notFinite(loss) }
         // Not before a user's code has run, which may set options and add groups.
         try prepareUpdate()
         let isClipped = maxGradientNorm > 0
         if isClipped { try clipGradients() }
         sgd.update(offsets: isClipped ? nil : offsets.base, sums: memory.sums.sums)
-        return loss
+    }
+
+    // MARK: Sums, of which Trainer+Sums.swift makes a step
+
+    /// Adds the gradients of the sum of the squares, undivided, to `gradients`, and returns that sum. `rows` is that of their
+    /// weights.
+    @inline(never)
+    func addGradients(
+        _ examples: Examples<Element>, rows: Double, to gradients: UnsafeMutablePointer<Double>
+    ) throws(PenteError) -> Double {
+        try sgd.begin()
+        defer {
+            prepared.rows = 0
+            sgd.end()
+        }
+        prepared.rows = 0
+        try prepare(examples, rows: rows)
+        block.base.pointee.error.scale = mse.scale(1)
+        let total = try computeGradients(examples, shouldStop: { _ in false })!
+        guard total.isFinite else { throw notFinite(total) }
+        memory.sums.add(to: gradients)
+        return total
+    }
+
+    /// A step from such gradients and sum, and their divisor.
+    @inline(never)
+    func step(
+        gradients: UnsafePointer<Double>, total: Double, divisor: Double
+    ) throws(PenteError) -> Double {
+        try sgd.begin()
+        defer { sgd.end() }
+        prepared.rows = 0
+        try memory.sums.set(gradients, count: layer.trainedCount, divisor: divisor)
+        try update(total / divisor)
+        return total / divisor
     }
 
     /// The batch's, which are the parameters' then.

@@ -7,7 +7,7 @@ import Synchronization
 
 /// The kinds of handle, by the name of their C type.
 enum Kind: UInt64 {
-    case layer = 1, context, mse, sgd, trainer
+    case layer = 1, context, mse, sgd, trainer, source
 
     var name: StaticString {
         switch self {
@@ -16,6 +16,7 @@ enum Kind: UInt64 {
         case .mse: "pente_mse"
         case .sgd: "pente_sgd"
         case .trainer: "pente_trainer"
+        case .source: "pente_source"
         }
     }
 }

@@ -41,6 +41,20 @@ public func pente_layer_load(
     }
 }
 
+@_cdecl("pente_checkpoint_get_info") @implementation
+public func pente_checkpoint_get_info(
+    _ path: UnsafePointer<CChar>!, _ info: UnsafeMutablePointer<pente_checkpoint_info>!
+) -> pente_status {
+    status("pente_checkpoint_get_info") { () throws(PenteError) in
+        let path = try require(path, "path")
+        let info = try require(info, "info")
+        try requireSized(info, "info")
+        let run = try savedRun(at: path)
+        info.pointee.epochs = Int64(run.epochs)
+        info.pointee.row = Int64(run.row)
+    }
+}
+
 private func insertAll<Element: Scalar>(_ layer: Layer<Element>) throws(PenteError) -> OpaquePointer? {
     let count = layer.parameters.count + layer.children.count
     return try Reserve.with(count: count, bytesEach: 1024) { () throws(PenteError) in try insert(layer) }

@@ -43,11 +43,32 @@ class TrainerResource: Resource {
         }
     }
 
+    /// Lets others read the layers and use the optimizer while `callback` runs. `process`: in which the run began.
+    fileprivate final func letIn(_ process: Int32, _ callback: () -> Bool) throws(PenteError) -> Bool {
+        for i in 0..<locks.count { locks[i].downgrade() }
+        sgd.isFitting = true
+        sgd.slot.end(.write)
+        let result = callback()
+        let isWhole = sgd.slot.beginWaiting(isReader: false, process: process)
+        sgd.isFitting = false
+        // Nobody writes them meanwhile.
+        for i in 0..<locks.count { _ = locks[i].beginWaiting(isReader: true, process: process) }
+        if !isWhole { throw HandleTable.busy("sgd") }
+        return result
+    }
+
     fileprivate func setMaxGradientNorm(_ maxNorm: Double) throws(PenteError) { fatalError() }
     fileprivate func step(_ data: ExampleMatrices) throws(PenteError) -> Double { fatalError() }
-    fileprivate func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses)
-        throws(PenteError) -> FitSummary
-    {
+    fileprivate func accumulate(_ data: ExampleMatrices) throws(PenteError) { fatalError() }
+    fileprivate var sumCount: Int { fatalError() }
+    fileprivate func requireSumCount(_ count: Int) throws(PenteError) { fatalError() }
+    fileprivate func getSums(_ sums: UnsafeMutablePointer<Double>, _ count: Int) throws(PenteError) { fatalError() }
+    fileprivate func setSums(_ sums: UnsafeBufferPointer<Double>) throws(PenteError) { fatalError() }
+    fileprivate func applySums() throws(PenteError) -> Double { fatalError() }
+    /// Of a source, or of matrices.
+    fileprivate func fit(
+        _ source: SourceResource?, _ data: ExampleMatrices, _ options: pente_fit_options
+    ) throws(PenteError) -> FitRun {
         fatalError()
     }
 
@@ -118,28 +139,6 @@ extension AddressRange {
     }
 }
 
-/// The losses of a run, until it is known that it did not fail.
-private struct Losses: ~Copyable {
-    private var values = Buffer<Double>()
-    private(set) var count = 0
-
-    mutating func append(_ training: Double, _ validation: Double) throws(PenteError) {
-        if 2 * count == values.count {
-            let larger = try Buffer<Double>(count: max(64, 2 * values.count))
-            larger.base.copy(values.base, count: values.count)
-            values = larger
-        }
-        values.base[2 * count] = training
-        values.base[2 * count + 1] = validation
-        count += 1
-    }
-
-    func copy(_ part: Int, to numbers: UnsafeMutablePointer<Double>?) {
-        guard let numbers else { return }
-        for i in 0..<count { numbers[i] = values.base[2 * i + part] }
-    }
-}
-
 private final class TypedTrainer<Element: Scalar>: TrainerResource {
     private let trainer: Trainer<Element>
 
@@ -166,10 +165,26 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
         try trainer.step(data.examplesOfStep(for: trainer, in: memory))!
     }
 
-    override func fit(_ data: ExampleMatrices, _ options: pente_fit_options, _ losses: inout Losses) throws(PenteError)
-        -> FitSummary
-    {
-        let examples = try data.examples(for: trainer)
+    override func accumulate(_ data: ExampleMatrices) throws(PenteError) {
+        try trainer.accumulate(data.examples(for: trainer))
+    }
+
+    override var sumCount: Int { trainer.sumCount }
+
+    override func requireSumCount(_ count: Int) throws(PenteError) { try trainer.requireSumCount(count) }
+
+    override func getSums(_ sums: UnsafeMutablePointer<Double>, _ count: Int) throws(PenteError) {
+        try trainer.getSums(sums, count: count)
+    }
+
+    override func setSums(_ sums: UnsafeBufferPointer<Double>) throws(PenteError) { try trainer.setSums(sums) }
+
+    override func applySums() throws(PenteError) -> Double { try trainer.applySums() }
+
+    override func fit(
+        _ source: SourceResource?, _ data: ExampleMatrices, _ options: pente_fit_options
+    ) throws(PenteError) -> FitRun {
+        let fitData = try self.data(source, data)
         if (options.validation_x == nil) != (options.validation_y == nil) {
             throw PenteError(.invalidArgument, "validation_x and validation_y go together, but one of them is NULL")
         }
@@ -179,43 +194,90 @@ private final class TypedTrainer<Element: Scalar>: TrainerResource {
             : try ExampleMatrices(x: options.validation_x, y: options.validation_y, sampleWeight: nil)
                 .examples(for: trainer, "validation_x", "validation_y")
         if options.on_epoch != nil { try Callbacks.requireNone("on_epoch") }
-        let process = getpid()
-        func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
-            if options.training_losses != nil || options.validation_losses != nil {
-                try losses.append(epoch.trainingLoss, epoch.validationLoss)
-            }
-            return try report(epoch, options, process)
-        }
         return try trainer.fit(
-            examples, validation: validation, options: FitOptions(options), onEpoch: onEpoch,
-            shouldStop: { options.should_stop.map { $0(options.user_data) != 0 } ?? false })
+            fitData, validation: validation, options: FitOptions(options), checkpointPath: options.checkpoint_path,
+            schedule: try schedule(options), FitCallbacks(options, self))
     }
 
-    /// Calls the user, who may read the layers and use the optimizer meanwhile. `process`: in which the run began.
-    private func report(_ epoch: Epoch, _ options: pente_fit_options, _ process: Int32) throws(PenteError) -> Bool {
+    private func data(_ source: SourceResource?, _ data: ExampleMatrices) throws(PenteError) -> FitData<Element> {
+        guard let source else { return .examples(try data.examples(for: trainer)) }
+        if data.sampleWeight != nil {
+            throw PenteError(
+                .invalidArgument, "options has sample_weight, but those of a source come from it; it must be NULL")
+        }
+        if source.dtype != Element.dtype {
+            throw PenteError(.dtypeMismatch, "the source's rows are not \(Element.dtypeName), as the layer is")
+        }
+        return .source(unsafeDowncast(source, to: TypedSource<Element>.self).source)
+    }
+
+    private func schedule(
+        _ options: pente_fit_options
+    ) throws(PenteError) -> UnsafeMutableBufferPointer<Double>? {
+        if options.schedule_count < 0 || options.schedule_count > 1 << 40 {
+            throw PenteError(
+                .invalidArgument, "schedule_count is \(Int(options.schedule_count)); it must be from 0 to 2^40")
+        }
+        if options.schedule_count > 0 && options.schedule == nil {
+            throw PenteError(
+                .invalidArgument, "schedule is NULL, but schedule_count is \(Int(options.schedule_count))")
+        }
+        return options.schedule.map { UnsafeMutableBufferPointer(start: $0, count: Int(options.schedule_count)) }
+    }
+}
+
+/// A C program's callbacks.
+private final class FitCallbacks: FitObserver {
+    private let options: pente_fit_options
+    private let trainer: TrainerResource
+    /// In which the run began.
+    private let process = getpid()
+
+    init(_ options: pente_fit_options, _ trainer: TrainerResource) {
+        self.options = options
+        self.trainer = trainer
+        super.init(isOneOfSeveral: options.reduce != nil)
+    }
+
+    /// The user may read the layers and use the optimizer meanwhile.
+    override func onEpoch(_ epoch: Epoch) throws(PenteError) -> Bool {
         guard let callback = options.on_epoch else { return false }
-        for i in 0..<locks.count { locks[i].downgrade() }
-        sgd.isFitting = true
-        sgd.slot.end(.write)
         var epoch = pente_epoch(
             struct_size: MemoryLayout<pente_epoch>.size, epoch: Int64(epoch.epoch), epochs: Int64(epoch.epochs),
             training_loss: epoch.trainingLoss, validation_loss: epoch.validationLoss)
-        let stops = callback(&epoch, options.user_data) != 0
-        let isWhole = sgd.slot.beginWaiting(isReader: false, process: process)
-        sgd.isFitting = false
-        // Nobody writes them meanwhile.
-        for i in 0..<locks.count { _ = locks[i].beginWaiting(isReader: true, process: process) }
-        if !isWhole { throw HandleTable.busy("sgd") }
-        return stops
+        return try trainer.letIn(process) { callback(&epoch, options.user_data) != 0 }
+    }
+
+    override func onProgress(_ progress: Progress) {
+        guard let callback = options.on_progress else { return }
+        var progress = pente_progress(
+            struct_size: MemoryLayout<pente_progress>.size, epoch: Int64(progress.epoch),
+            epochs: Int64(progress.epochs), row: Int64(progress.row), rows: Int64(progress.rows ?? -1),
+            loss: progress.loss, rows_per_second: progress.rowsPerSecond, seconds_left: progress.secondsLeft)
+        callback(&progress, options.user_data)
+    }
+
+    override func shouldStop() -> Bool { options.should_stop.map { $0(options.user_data) != 0 } ?? false }
+
+    override func reduce(_ sums: UnsafeMutableBufferPointer<Double>) throws(PenteError) {
+        let status = options.reduce(sums.baseAddress, Int64(sums.count), options.user_data)
+        if status != 0 { throw PenteError(PenteError.Code(rawValue: status), "the reduce callback returned \(status)") }
     }
 }
 
 extension FitOptions {
-    fileprivate init(_ options: pente_fit_options) {
+    fileprivate init(_ options: pente_fit_options) throws(PenteError) {
         self.init(
             epochs: Int(options.epochs), batchSize: Int(options.batch_size), shuffle: options.shuffle != 0,
             seed: options.seed, firstEpoch: Int(options.first_epoch), patience: Int(options.patience),
-            minDelta: options.min_delta)
+            minDelta: options.min_delta, shuffleWindow: Int(options.shuffle_window))
+        if options.checkpoint_path != nil {
+            checkpoint = Checkpoint(
+                path: "", epochs: Int(options.checkpoint_epochs), seconds: options.checkpoint_seconds,
+                resumes: options.resume != 0)
+        } else if options.resume != 0 {
+            throw PenteError(.invalidArgument, "resume is \(Int(options.resume)), but checkpoint_path is NULL")
+        }
     }
 }
 
@@ -281,26 +343,119 @@ public func pente_trainer_step(
     }
 }
 
+/// For what does not write the layers.
+private func withTrainer(
+    _ handle: OpaquePointer?, _ access: Access, _ body: (TrainerResource) throws(PenteError) -> Void
+) throws(PenteError) {
+    try HandleTable.withResource(handle, .trainer, access, "trainer") { (resource) throws(PenteError) in
+        try body(unsafeDowncast(resource, to: TrainerResource.self))
+    }
+}
+
+@_cdecl("pente_trainer_accumulate") @implementation
+public func pente_trainer_accumulate(
+    _ trainer: OpaquePointer!, _ x: UnsafePointer<pente_matrix>!, _ y: UnsafePointer<pente_matrix>!,
+    _ sample_weight: UnsafePointer<pente_matrix>!
+) -> pente_status {
+    status("pente_trainer_accumulate") { () throws(PenteError) in
+        try withTrainer(trainer) { (trainer) throws(PenteError) in
+            try trainer.withAll { () throws(PenteError) in
+                try trainer.accumulate(ExampleMatrices(x: x, y: y, sampleWeight: sample_weight))
+            }
+        }
+    }
+}
+
+@_cdecl("pente_trainer_get_sum_count") @implementation
+public func pente_trainer_get_sum_count(
+    _ trainer: OpaquePointer!, _ count: UnsafeMutablePointer<Int64>!
+) -> pente_status {
+    status("pente_trainer_get_sum_count") { () throws(PenteError) in
+        try withTrainer(trainer, .read) { (trainer) throws(PenteError) in
+            try require(count, "count").pointee = Int64(trainer.sumCount)
+        }
+    }
+}
+
+@_cdecl("pente_trainer_get_sums") @implementation
+public func pente_trainer_get_sums(
+    _ trainer: OpaquePointer!, _ sums: UnsafeMutablePointer<Double>!, _ count: Int64
+) -> pente_status {
+    status("pente_trainer_get_sums") { () throws(PenteError) in
+        try withTrainer(trainer, .read) { (trainer) throws(PenteError) in
+            try trainer.requireSumCount(Int(count))
+            try trainer.getSums(require(sums, "sums"), Int(count))
+        }
+    }
+}
+
+@_cdecl("pente_trainer_set_sums") @implementation
+public func pente_trainer_set_sums(
+    _ trainer: OpaquePointer!, _ sums: UnsafePointer<Double>!, _ count: Int64
+) -> pente_status {
+    status("pente_trainer_set_sums") { () throws(PenteError) in
+        try withTrainer(trainer, .write) { (trainer) throws(PenteError) in
+            if sums == nil && count == 0 { return try trainer.setSums(UnsafeBufferPointer(start: nil, count: 0)) }
+            try trainer.requireSumCount(Int(count))
+            try trainer.setSums(UnsafeBufferPointer(start: require(sums, "sums"), count: Int(count)))
+        }
+    }
+}
+
+@_cdecl("pente_trainer_apply_sums") @implementation
+public func pente_trainer_apply_sums(
+    _ trainer: OpaquePointer!, _ loss: UnsafeMutablePointer<Double>!
+) -> pente_status {
+    status("pente_trainer_apply_sums") { () throws(PenteError) in
+        try withTrainer(trainer) { (trainer) throws(PenteError) in
+            try trainer.withAll { () throws(PenteError) in
+                let value = try trainer.applySums()
+                loss?.pointee = value
+            }
+        }
+    }
+}
+
 @_cdecl("pente_trainer_fit") @implementation
 public func pente_trainer_fit(
     _ trainer: OpaquePointer!, _ x: UnsafePointer<pente_matrix>!, _ y: UnsafePointer<pente_matrix>!,
     _ options: UnsafePointer<pente_fit_options>!, _ report: UnsafeMutablePointer<pente_fit_report>!
 ) -> pente_status {
     status("pente_trainer_fit") { () throws(PenteError) in
-        try withTrainer(trainer) { (trainer) throws(PenteError) in
-            let chosen = try sized(options, "options") ?? pente_fit_options.defaults
-            try requireSized(report, "report")
-            var losses = Losses()
-            let data = ExampleMatrices(x: x, y: y, sampleWeight: chosen.sample_weight)
-            let summary = try trainer.withAll { () throws(PenteError) in
-                try trainer.fit(data, chosen, &losses)
-            }
-            losses.copy(0, to: chosen.training_losses)
-            losses.copy(1, to: chosen.validation_losses)
-            report?.pointee = pente_fit_report(
-                struct_size: MemoryLayout<pente_fit_report>.size, epochs: Int64(summary.epochs),
-                best_epoch: Int64(summary.bestEpoch), stop_reason: summary.stopReason.rawValue)
+        try fit(trainer, nil, x, y, options, report)
+    }
+}
+
+@_cdecl("pente_trainer_fit_source") @implementation
+public func pente_trainer_fit_source(
+    _ trainer: OpaquePointer!, _ source: OpaquePointer!, _ options: UnsafePointer<pente_fit_options>!,
+    _ report: UnsafeMutablePointer<pente_fit_report>!
+) -> pente_status {
+    status("pente_trainer_fit_source") { () throws(PenteError) in
+        try withSource(source, .write) { (source) throws(PenteError) in
+            try fit(trainer, source, nil, nil, options, report)
         }
+    }
+}
+
+private func fit(
+    _ trainer: OpaquePointer?, _ source: SourceResource?, _ x: UnsafePointer<pente_matrix>?,
+    _ y: UnsafePointer<pente_matrix>?, _ options: UnsafePointer<pente_fit_options>?,
+    _ report: UnsafeMutablePointer<pente_fit_report>?
+) throws(PenteError) {
+    try withTrainer(trainer) { (trainer) throws(PenteError) in
+        let chosen = try sized(options, "options") ?? pente_fit_options.defaults
+        try requireSized(report, "report")
+        let data = ExampleMatrices(x: x, y: y, sampleWeight: chosen.sample_weight)
+        let run = try trainer.withAll { () throws(PenteError) in try trainer.fit(source, data, chosen) }
+        for i in 0..<min(run.epochs, Int(chosen.epochs)) {
+            chosen.training_losses?[i] = run.trainingLoss(i)
+            chosen.validation_losses?[i] = run.validationLoss(i)
+            chosen.learning_rates?[i] = run.learningRate(i)
+        }
+        report?.pointee = pente_fit_report(
+            struct_size: MemoryLayout<pente_fit_report>.size, epochs: Int64(run.epochs),
+            best_epoch: Int64(run.bestEpoch), stop_reason: run.stopReason.rawValue)
     }
 }
 
@@ -311,6 +466,7 @@ extension pente_fit_options {
         defaults.epochs = Int64(options.epochs)
         defaults.batch_size = Int64(options.batchSize)
         defaults.shuffle = options.shuffle ? 1 : 0
+        defaults.checkpoint_epochs = 1
         return defaults
     }
 }

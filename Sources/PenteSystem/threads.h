@@ -66,6 +66,16 @@ static inline void pente_await_change(pente_meeting *meeting) {
     pthread_cond_wait(&meeting->change, &meeting->lock);
 }
 
+/* The same for a tenth of a second at most. */
+static inline void pente_await_change_shortly(pente_meeting *meeting) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 100000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&meeting->change, &meeting->lock, &until);
+}
+
 static inline void pente_tell_change(pente_meeting *meeting) {
     pthread_cond_broadcast(&meeting->change);
 }
@@ -82,9 +92,9 @@ static inline int pente_at_fork(void (*in_child)(void)) {
     return pthread_atfork(NULL, NULL, in_child) == 0;
 }
 
-/* Starts worker `number`; 0 if it cannot be had. Signals are the host's own threads' business, but for those that a
+/* Starts worker `number`, with so many bytes of stack; 0 if it cannot be had. Signals are the host's own threads' business, but for those that a
  * thread's own instructions raise: the host may want to report them. */
-static inline pthread_t pente_start_worker(int64_t number, void *(*body)(void *)) {
+static inline pthread_t pente_start_worker(int64_t number, size_t stack, void *(*body)(void *)) {
     static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
     pthread_attr_t attributes;
     pthread_t worker = 0;
@@ -92,7 +102,7 @@ static inline pthread_t pente_start_worker(int64_t number, void *(*body)(void *)
     if (pthread_attr_init(&attributes) != 0) return 0;
     sigfillset(&blocked);
     for (int i = 0; i < 5; i++) sigdelset(&blocked, own[i]);
-    if (pthread_attr_setstacksize(&attributes, 1 << 20) == 0 &&
+    if (pthread_attr_setstacksize(&attributes, stack) == 0 &&
         pthread_sigmask(SIG_SETMASK, &blocked, &former) == 0) {
         if (pthread_create(&worker, &attributes, body, (void *)(intptr_t)number) != 0) worker = 0;
         pthread_sigmask(SIG_SETMASK, &former, NULL);

@@ -104,6 +104,28 @@ static const edit edits[] = {
     NOT_FINITE(FIT_OPTIONS, pente_fit_options, min_delta),
     INTEGER(FIT_OPTIONS, pente_fit_options, validation_x, 0), /* validation_y is there */
     INTEGER(FIT_OPTIONS, pente_fit_options, validation_y, 0),
+    INTEGER(FIT_OPTIONS, pente_fit_options, shuffle_window, -1),
+    INTEGER(FIT_OPTIONS, pente_fit_options, checkpoint_epochs, -1),
+    REAL(FIT_OPTIONS, pente_fit_options, checkpoint_seconds, -1e-9),
+    NOT_FINITE(FIT_OPTIONS, pente_fit_options, checkpoint_seconds),
+    INTEGER(FIT_OPTIONS, pente_fit_options, schedule_count, -1),
+    INTEGER(FIT_OPTIONS, pente_fit_options, schedule_count, 1), /* schedule is NULL */
+    INTEGER(FIT_OPTIONS, pente_fit_options, schedule_count, INT64_MAX),
+
+    STRUCT_SIZES(SOURCE_OPTIONS, pente_source_options),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, dtype, 0),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, dtype, 3),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, dtype, -1),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, inputs, 0),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, inputs, INT64_MIN),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, inputs, INT64_MAX),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, outputs, 0),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, outputs, INT64_MIN),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, outputs, INT64_MAX),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, rows, 0),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, rows, -2),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, rows, INT64_MIN),
+    INTEGER(SOURCE_OPTIONS, pente_source_options, read, 0),
 
     STRUCT_SIZES(GRADCHECK_OPTIONS, pente_gradcheck_options),
     REAL(GRADCHECK_OPTIONS, pente_gradcheck_options, eps, 0),
@@ -121,6 +143,8 @@ static const edit edits[] = {
     STRUCT_SIZES(SGD_PARAMETER_INFO, pente_sgd_parameter_info),
     STRUCT_SIZES(FIT_REPORT, pente_fit_report),
     STRUCT_SIZES(GRADCHECK_REPORT, pente_gradcheck_report),
+    STRUCT_SIZES(SOURCE_INFO, pente_source_info),
+    STRUCT_SIZES(CHECKPOINT_INFO, pente_checkpoint_info),
 };
 
 static void apply(const edit *edit, void *object) {

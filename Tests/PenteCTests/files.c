@@ -96,3 +96,22 @@ void write_safetensors(const char *path, const char *header, pente_dtype dtype, 
     write_bytes(path, data, 8 + length + size);
     free(data);
 }
+
+void write_npy(const char *path, const pente_matrix *matrix) {
+    char text[128], header[256];
+    int length = snprintf(text, sizeof text, "{'descr': '<f%d', 'fortran_order': False, 'shape': (%lld, %lld), }",
+                          (int)element_size(matrix->dtype), (long long)matrix->rows, (long long)matrix->columns);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    memset(header, ' ', 128);
+    memcpy(header, "\x93NUMPY\1\0\x76\0", 10);
+    memcpy(header + 10, text, (size_t)length);
+    header[127] = '\n';
+    assert_int_equal(fwrite(header, 1, 128, file), 128);
+    for (int64_t row = 0; row < matrix->rows; row++) {
+        const char *start = (const char *)matrix->data + (size_t)(row * matrix->row_stride) * element_size(matrix->dtype);
+        size_t count = (size_t)matrix->columns;
+        assert_int_equal(fwrite(start, element_size(matrix->dtype), count, file), count);
+    }
+    assert_int_equal(fclose(file), 0);
+}

@@ -25,6 +25,9 @@ void bytes_free(bytes *bytes);
 /* Does the file hold these bytes, and nothing more? */
 bool holds(const char *path, const bytes *bytes);
 
+/* As numpy.save writes it: version 1 of the format. */
+void write_npy(const char *path, const pente_matrix *matrix);
+
 /* Eight bytes of length, this header with " for each ', and so many numbers of the dtype: 0, 1, 2 ... */
 void write_safetensors(const char *path, const char *header, pente_dtype dtype, size_t count);
 

@@ -57,6 +57,17 @@ CALL(trainer_free, a[0].p)
 CALL(trainer_set_max_gradient_norm, a[0].p, a[1].d)
 CALL(trainer_step, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p)
 CALL(trainer_fit, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p)
+CALL(trainer_accumulate, a[0].p, a[1].p, a[2].p, a[3].p)
+CALL(trainer_get_sum_count, a[0].p, a[1].p)
+CALL(trainer_get_sums, a[0].p, a[1].p, a[2].i)
+CALL(trainer_set_sums, a[0].p, a[1].p, a[2].i)
+CALL(trainer_apply_sums, a[0].p, a[1].p)
+CALL(trainer_fit_source, a[0].p, a[1].p, a[2].p, a[3].p)
+CALL(npy_source_new, a[0].p, a[1].i, a[2].p, a[3].i, a[4].p, a[5].i, a[6].p)
+CALL(source_new, a[0].p, a[1].p)
+CALL(source_free, a[0].p)
+CALL(source_get_info, a[0].p, a[1].p)
+CALL(checkpoint_get_info, a[0].p, a[1].p)
 CALL(gradcheck, a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p)
 CALL(threads_set, a[0].i)
 
@@ -146,6 +157,25 @@ const function functions[] = {
              MATRIX_OR_NULL("sample_weight", sample_weight), OUTPUT_OR_NULL("loss", numbers.loss)),
     FUNCTION(trainer_fit, HANDLE("trainer", TRAINER), MATRIX_AT("x", x), MATRIX_AT("y", target),
              OPTIONS(FIT_OPTIONS, fit_options), {"report", FIT_REPORT, true, false, WORLD(now.fit_report)}),
+    FUNCTION(trainer_accumulate, HANDLE("trainer", TRAINER), MATRIX_AT("x", x), MATRIX_AT("y", target),
+             MATRIX_OR_NULL("sample_weight", sample_weight)),
+    FUNCTION(trainer_get_sum_count, HANDLE("trainer", TRAINER), OUTPUT("count", numbers.sum_count)),
+    FUNCTION(trainer_get_sums, HANDLE("trainer", TRAINER), OUTPUT("sums", numbers.sums),
+             NUMBER("count", COUNT_THERE, P * N + P + 3)),
+    FUNCTION(trainer_set_sums, HANDLE("trainer", TRAINER), OUTPUT("sums", numbers.x64),
+             NUMBER("count", COUNT_THERE, P * N + P + 3)),
+    FUNCTION(trainer_apply_sums, HANDLE("trainer", TRAINER), OUTPUT_OR_NULL("loss", numbers.loss)),
+    FUNCTION(trainer_fit_source, HANDLE("trainer", TRAINER), HANDLE("source", SOURCE),
+             OPTIONS(FIT_OPTIONS, source_fit_options), {"report", FIT_REPORT, true, false, WORLD(now.fit_report)}),
+    FUNCTION(npy_source_new, STRUCT("x_paths", PATHS, x_paths), NUMBER("x_count", COUNT_OF_LAYERS, 1),
+             STRUCT("y_paths", PATHS, y_paths), NUMBER("y_count", COUNT_OF_LAYERS, 1),
+             STRUCT("sample_weight_paths", PATHS, weight_paths), NUMBER("sample_weight_count", STEP_COUNT, 1),
+             OUTPUT("source", made)),
+    FUNCTION(source_new, STRUCT("options", SOURCE_OPTIONS, source_options), OUTPUT("source", made)),
+    FUNCTION(source_free, HANDLE_OR_NULL("source", SOURCE)),
+    FUNCTION(source_get_info, HANDLE("source", SOURCE), STRUCT("info", SOURCE_INFO, source_info)),
+    FUNCTION(checkpoint_get_info, {"path", PATH, false, false, WORLD(now.numbers.checkpoint)},
+             STRUCT("info", CHECKPOINT_INFO, checkpoint_info)),
     FUNCTION(gradcheck, {"layer", LAYER, true, false, WORLD(layer64)}, HANDLE_OR_NULL("mse", MSE),
              MATRIX_AT("x", x64), MATRIX_OR_NULL("target", target64), OPTIONS(GRADCHECK_OPTIONS, gradcheck_options),
              STRUCT("report", GRADCHECK_REPORT, gradcheck_report)),
@@ -160,7 +190,7 @@ static const char *const infallible[] = {"pente_last_error", "pente_status_name"
 void free_made(void *made) {
     int freed = (pente_layer_free(made) == PENTE_OK) + (pente_context_free(made) == PENTE_OK) +
                 (pente_mse_free(made) == PENTE_OK) + (pente_sgd_free(made) == PENTE_OK) +
-                (pente_trainer_free(made) == PENTE_OK);
+                (pente_trainer_free(made) == PENTE_OK) + (pente_source_free(made) == PENTE_OK);
     assert_int_equal(freed, 1);
 }
 

@@ -17,7 +17,11 @@ HOLDS(size_of_sgd_options, sizeof(pente_sgd_options) == 48);
 HOLDS(size_of_sgd_info, sizeof(pente_sgd_info) == 32);
 HOLDS(size_of_sgd_parameter_info, sizeof(pente_sgd_parameter_info) == 40);
 HOLDS(size_of_epoch, sizeof(pente_epoch) == 40);
-HOLDS(size_of_fit_options, sizeof(pente_fit_options) == 128);
+HOLDS(size_of_fit_options, sizeof(pente_fit_options) == 208);
+HOLDS(size_of_progress, sizeof(pente_progress) == 64);
+HOLDS(size_of_source_options, sizeof(pente_source_options) == 72);
+HOLDS(size_of_source_info, sizeof(pente_source_info) == 48);
+HOLDS(size_of_checkpoint_info, sizeof(pente_checkpoint_info) == 24);
 HOLDS(size_of_fit_report, sizeof(pente_fit_report) == 32);
 HOLDS(size_of_gradcheck_options, sizeof(pente_gradcheck_options) == 32);
 HOLDS(size_of_gradcheck_report, sizeof(pente_gradcheck_report) == 136);
@@ -50,6 +54,9 @@ pente_status use_the_header(const float *numbers, const double *doubles) {
     pente_sgd_options sgd_options = PENTE_SGD_OPTIONS_INIT;
     pente_fit_options fit_options = PENTE_FIT_OPTIONS_INIT;
     pente_fit_report fit_report = PENTE_FIT_REPORT_INIT;
+    pente_source_options source_options = PENTE_SOURCE_OPTIONS_INIT;
+    pente_source_info source_info = PENTE_SOURCE_INFO_INIT;
+    pente_checkpoint_info checkpoint_info = PENTE_CHECKPOINT_INFO_INIT;
     pente_gradcheck_options gradcheck_options = PENTE_GRADCHECK_OPTIONS_INIT;
     pente_gradcheck_report gradcheck_report = PENTE_GRADCHECK_REPORT_INIT;
     pente_matrix x = pente_float32_matrix(numbers, 3, 2), y = pente_float64_matrix(doubles, 3, 2);
@@ -69,7 +76,8 @@ pente_status use_the_header(const float *numbers, const double *doubles) {
                    activation_options.struct_size && custom_options.parameters && parameter_info.struct_size &&
                    sgd_info.struct_size && sgd_parameter_info.struct_size && info.kind != kind &&
                    info.activation != activation && fit_report.stop_reason != reason &&
-                   gradcheck_options.struct_size && gradcheck_report.struct_size
+                   gradcheck_options.struct_size && gradcheck_report.struct_size && source_options.struct_size &&
+                   source_info.struct_size && checkpoint_info.struct_size
                ? PENTE_OK
                : PENTE_INVALID_ARGUMENT;
 }

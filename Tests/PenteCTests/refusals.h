@@ -16,6 +16,7 @@ typedef enum kind {
     MSE,
     SGD,
     TRAINER,
+    SOURCE,
     HANDLE_KINDS,
 
     MATRIX = HANDLE_KINDS,
@@ -26,6 +27,7 @@ typedef enum kind {
     SGD_OPTIONS,
     FIT_OPTIONS,
     GRADCHECK_OPTIONS,
+    SOURCE_OPTIONS,
     READ_OPTIONS, /* options that are an output */
     LAYER_INFO,
     PARAMETER_INFO,
@@ -33,11 +35,14 @@ typedef enum kind {
     SGD_PARAMETER_INFO,
     FIT_REPORT,
     GRADCHECK_REPORT,
+    SOURCE_INFO,
+    CHECKPOINT_INFO,
     POINTER_KINDS,
 
     OUT = POINTER_KINDS, /* a pointer that need not be NULL, and that is all */
     LAYERS,
     BUFFERS,
+    PATHS,
     NAME,
     PATH,
     SIZE,
@@ -93,8 +98,9 @@ typedef struct numbers {
     float upstream[8], upstream_elements[Q * P + 64], grad_prediction[Q * P + 64], grad_target[Q * P + 64];
     float weight[P * N + 64], value[P * N + 64], table[Q * TABLE_COLUMNS + 64];
     double x64[Q * N + 64], target64[Q * P + 64];
-    double loss, training_losses[4], validation_losses[4];
-    char name[16], path[200];
+    double loss, training_losses[4], validation_losses[4], sums[P * N + P + 3];
+    int64_t sum_count;
+    char name[16], path[200], checkpoint[200], x_path[200], y_path[200], weight_path[200];
 } numbers;
 
 typedef struct memory {
@@ -108,7 +114,8 @@ typedef struct memory {
     pente_custom_options custom_options;
     pente_mse_options mse_options;
     pente_sgd_options sgd_options, read_options;
-    pente_fit_options fit_options;
+    pente_fit_options fit_options, source_fit_options;
+    pente_source_options source_options;
     pente_gradcheck_options gradcheck_options;
     pente_layer_info info;
     pente_parameter_info parameter_info;
@@ -116,6 +123,9 @@ typedef struct memory {
     pente_sgd_parameter_info sgd_parameter_info;
     pente_fit_report fit_report;
     pente_gradcheck_report gradcheck_report;
+    pente_source_info source_info;
+    pente_checkpoint_info checkpoint_info;
+    const char *x_paths[1], *y_paths[1], *weight_paths[1];
     pente_layer *layers[3], *further_layers[3], *chain_layers[3];
     pente_matrix weight_buffer, bias_buffer;
     const pente_matrix *buffers[2];

@@ -49,6 +49,7 @@ static void test_free_of_null(void **state) {
     OK(pente_mse_free(NULL));
     OK(pente_sgd_free(NULL));
     OK(pente_trainer_free(NULL));
+    OK(pente_source_free(NULL));
 }
 
 /* The numbers near a token, of the one layer that there is, are no tokens. */

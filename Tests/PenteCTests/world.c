@@ -20,6 +20,9 @@ static const pente_sgd_info sgd_info = PENTE_SGD_INFO_INIT;
 static const pente_sgd_parameter_info sgd_parameter_info = PENTE_SGD_PARAMETER_INFO_INIT;
 static const pente_fit_report fit_report = PENTE_FIT_REPORT_INIT;
 static const pente_gradcheck_report gradcheck_report = PENTE_GRADCHECK_REPORT_INIT;
+static const pente_source_options source_options = PENTE_SOURCE_OPTIONS_INIT;
+static const pente_source_info source_info = PENTE_SOURCE_INFO_INIT;
+static const pente_checkpoint_info checkpoint_info = PENTE_CHECKPOINT_INFO_INIT;
 
 static void set(pente_matrix *matrix, void *data, int64_t rows, int64_t columns, pente_dtype dtype) {
     matrix->data = data;
@@ -81,6 +84,46 @@ static pente_status never_backward(const pente_matrix *parameters, const pente_m
     abort();
 }
 
+/* Rows of ones. */
+static pente_status read_ones(int64_t first, const pente_matrix *x, const pente_matrix *y,
+                              const pente_matrix *sample_weight, int64_t *count, void *user_data) {
+    (void)first, (void)sample_weight, (void)user_data;
+    for (int64_t i = 0; i < x->rows * N; i++) ((float *)x->data)[i] = 1;
+    for (int64_t i = 0; i < y->rows * P; i++) ((float *)y->data)[i] = 1;
+    *count = x->rows;
+    return PENTE_OK;
+}
+
+static void set_path(char *path, const char *name) {
+    assert_true(strlen(path_of(name)) < 200);
+    memset(path, 0, 200);
+    strcpy(path, path_of(name));
+}
+
+static void set_sources(memory *m) {
+    numbers *n = &m->numbers;
+    set_path(n->checkpoint, "world-run");
+    set_path(n->x_path, "world-x.npy");
+    set_path(n->y_path, "world-y.npy");
+    set_path(n->weight_path, "world-weight.npy");
+    m->x_paths[0] = n->x_path;
+    m->y_paths[0] = n->y_path;
+    m->weight_paths[0] = n->weight_path;
+    write_npy(n->x_path, &m->x);
+    write_npy(n->y_path, &m->target);
+    write_npy(n->weight_path, &m->sample_weight);
+    memcpy(&m->source_options, &source_options, sizeof source_options);
+    m->source_options.inputs = N;
+    m->source_options.outputs = P;
+    m->source_options.rows = Q;
+    m->source_options.read = read_ones;
+    memcpy(&m->source_info, &source_info, sizeof source_info);
+    memcpy(&m->checkpoint_info, &checkpoint_info, sizeof checkpoint_info);
+    m->fit_options.checkpoint_path = n->checkpoint;
+    m->source_fit_options = m->fit_options;
+    m->source_fit_options.sample_weight = NULL;
+}
+
 static void set_memory(world *w) {
     memory *m = &w->now;
     memset(m, 0xA5, sizeof *m);
@@ -122,6 +165,7 @@ static void set_memory(world *w) {
     memcpy(&m->fit_report, &fit_report, sizeof fit_report);
     memcpy(&m->gradcheck_report, &gradcheck_report, sizeof gradcheck_report);
     for (int i = 0; i < Q; i++) m->numbers.sample_weight[i] = (float)(i + 1) / 2;
+    set_sources(m);
 }
 
 /* One of each kind, first for freed ones, so that the good ones may stand where they stood. */
@@ -135,9 +179,16 @@ static void set_handles(void **handles) {
     OK(pente_mse_new(NULL, (pente_mse **)&handles[MSE]));
     OK(pente_sgd_new(&layer, 1, &options, (pente_sgd **)&handles[SGD]));
     OK(pente_trainer_new(layer, handles[MSE], handles[SGD], (pente_trainer **)&handles[TRAINER]));
+    pente_source_options source = PENTE_SOURCE_OPTIONS_INIT;
+    source.inputs = N;
+    source.outputs = P;
+    source.rows = Q;
+    source.read = read_ones;
+    OK(pente_source_new(&source, (pente_source **)&handles[SOURCE]));
 }
 
 static void free_handles(void **handles) {
+    OK(pente_source_free(handles[SOURCE]));
     OK(pente_trainer_free(handles[TRAINER]));
     OK(pente_sgd_free(handles[SGD]));
     OK(pente_mse_free(handles[MSE]));
@@ -168,9 +219,13 @@ world *world_new(void) {
 
     set_memory(w);
     OK(pente_layer_save(w->good[LAYER], w->good[SGD], path_of("world")));
+    OK(pente_trainer_fit_source(w->good[TRAINER], w->good[SOURCE], &w->now.source_fit_options, NULL)); /* and its file */
+    memcpy(w->now.numbers.training_losses, (double[4]){0}, sizeof w->now.numbers.training_losses);
+    memcpy(w->now.numbers.validation_losses, (double[4]){0}, sizeof w->now.numbers.validation_losses);
     /* Gradients, momentum and a pending backward pass: state that a refused call could spoil. */
     memory *m = &w->now;
     OK(pente_trainer_step(w->good[TRAINER], &m->x, &m->target, NULL, NULL));
+    OK(pente_trainer_accumulate(w->good[TRAINER], &m->x, &m->target, NULL));
     OK(pente_layer_forward(w->good[LAYER], w->good[CONTEXT], &m->x, &m->prediction));
     m->layers[0] = w->good[LAYER];
     m->layers[1] = w->bare_layer;
@@ -193,6 +248,7 @@ static void free_once(pente_status status) {
 }
 
 void world_free(world *w) {
+    free_once(pente_source_free(w->good[SOURCE]));
     free_once(pente_trainer_free(w->good[TRAINER]));
     free_once(pente_sgd_free(w->good[SGD]));
     free_once(pente_mse_free(w->good[MSE]));

@@ -7,7 +7,10 @@
 #include <stdatomic.h>
 
 #define FUNCTIONS(X) \
-    X(pente_activation_new) X(pente_chain_get_layer) X(pente_chain_new) X(pente_context_free) X(pente_context_new) \
+    X(pente_activation_new) X(pente_checkpoint_get_info) X(pente_npy_source_new) X(pente_source_free) \
+    X(pente_source_get_info) X(pente_source_new) X(pente_trainer_accumulate) X(pente_trainer_apply_sums) \
+    X(pente_trainer_fit_source) X(pente_trainer_get_sum_count) X(pente_trainer_get_sums) \
+    X(pente_trainer_set_sums) X(pente_chain_get_layer) X(pente_chain_new) X(pente_context_free) X(pente_context_new) \
     X(pente_custom_new) X(pente_gradcheck) X(pente_layer_backward) X(pente_layer_forward) X(pente_layer_free) \
     X(pente_layer_get_gradient) X(pente_layer_get_info) X(pente_layer_get_parameter) \
     X(pente_layer_get_parameter_info) X(pente_layer_gradient_view) X(pente_layer_load) \

@@ -53,6 +53,20 @@ check-fuzz-api: build/fuzz-api/fuzzer test-fuzz-api
 	    build/fuzz-api/fuzzer -seed=JOB -reload=1 -max_len=3000 -len_control=0 -timeout=60 -malloc_limit_mb=100000 \
 	    -artifact_prefix=build/fuzz-api/found/ -print_final_stats=1 build/fuzz-api/corpus
 
+# ---- Files larger than memory ---------------------------------------------------------------------------------------
+
+ATTACKS += big
+build/tests/big: Tests/reliability/big.c $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 $(EXAMPLE) $< -o $@ $(LINK)
+
+test-big: build/tests/big
+	build/tests/big build 300 64
+
+# On a disk with room for them.
+check-big: build/tests/big
+	build/tests/big build 8000 256
+
 # ---- Fuzzing the file readers ---------------------------------------------------------------------------------------
 
 # With libFuzzer and AddressSanitizer where new paths are looked for; without, many more changes of a committed corpus.

@@ -1,5 +1,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "crowd.h"
+#include "files.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -292,6 +293,60 @@ static void train(visitor *v) {
     }
 }
 
+static pente_status read_rows(int64_t first, const pente_matrix *in, const pente_matrix *out,
+                              const pente_matrix *sample_weight, int64_t *count, void *user_data) {
+    (void)sample_weight, (void)user_data;
+    *count = first >= 40 ? 0 : in->rows < 40 - first ? in->rows : 40 - first;
+    for (int64_t i = 0; i < *count * N; i++) {
+        put(in, 0, i, 0.25);
+        put(out, 0, i, 0.5);
+    }
+    return PENTE_OK;
+}
+
+/* Sources of one's own, and of files that all share; sums; and where a run is. */
+static void stream(visitor *v) {
+    pente_dtype dtype = any_dtype(v);
+    pente_trainer *trainer = any(v, TRAINER, dtype);
+    pente_matrix in = examples(v, dtype), target = alike(&y[dtype - 1], &in);
+    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
+    pente_source_options described = PENTE_SOURCE_OPTIONS_INIT;
+    pente_source_info source_info = PENTE_SOURCE_INFO_INIT;
+    pente_checkpoint_info info = PENTE_CHECKPOINT_INFO_INIT;
+    pente_source *source = NULL;
+    double sums[4096], loss;
+    int64_t count = 0;
+    char path[1000], run[1000];
+    const char *paths[] = {path};
+    snprintf(path, sizeof path, "%s/rows-%d.npy", directory, (int)dtype);
+    snprintf(run, sizeof run, "%s/run.safetensors", directory);
+    switch (below(v, 6)) {
+        case 0: CALL(v, PASS | FINITE, pente_trainer_accumulate, trainer, &in, &target, NULL); break;
+        case 1:
+            if (CALL(v, 0, pente_trainer_get_sum_count, trainer, &count) != PENTE_OK || count > 4096) break;
+            if (CALL(v, ARGUMENT, pente_trainer_get_sums, trainer, sums, count) != PENTE_OK) break;
+            CALL(v, ARGUMENT, pente_trainer_set_sums, trainer, sums, count);
+            break;
+        case 2: CALL(v, FINITE | STATE, pente_trainer_apply_sums, trainer, &loss); break;
+        case 3: CALL(v, FILES, pente_checkpoint_get_info, run, &info); break;
+        default:
+            described.dtype = dtype;
+            described.inputs = described.outputs = N;
+            described.rows = below(v, 2) ? 40 : -1;
+            described.read = read_rows;
+            if (below(v, 2)) CALL(v, 0, pente_source_new, &described, &source);
+            else CALL(v, FILES, pente_npy_source_new, paths, 1, paths, 1, NULL, 0, &source);
+            if (!source) break;
+            CALL(v, 0, pente_source_get_info, source, &source_info);
+            options.epochs = 2;
+            options.batch_size = 1 + below(v, 30);
+            options.shuffle_window = below(v, 2) ? 16 : 0;
+            if (below(v, 20) == 0) options.checkpoint_path = run;
+            CALL(v, PASS | FINITE | STATE | FILES, pente_trainer_fit_source, trainer, source, &options, NULL);
+            CALL(v, 0, pente_source_free, source);
+    }
+}
+
 static void check(visitor *v) {
     pente_gradcheck_report report = PENTE_GRADCHECK_REPORT_INIT;
     pente_dtype dtype = below(v, 8) ? PENTE_FLOAT64 : PENTE_FLOAT32;
@@ -331,7 +386,8 @@ static const struct {
     int weight;
 } things[] = {{make_layer, 8},     {make_chain, 4},    {make_context, 3}, {make_mse, 2},    {make_sgd, 6},   {let_one_go, 1},
               {copy_parameter, 8}, {look_at_layer, 6}, {write_layer, 5},  {pass, 12},      {lose, 5},       {look_at_sgd, 5},
-              {write_sgd, 12},     {train, 20},        {check, 2},        {use_files, 1},  {set_threads, 1}};
+              {write_sgd, 12},     {train, 20},        {check, 2},        {use_files, 1},  {set_threads, 1},
+              {stream, 5}};
 
 void crowd_act(visitor *v) {
     int sum = 0;
@@ -353,6 +409,10 @@ void crowd_begin(const char *place) {
         y[dtype - 1] = matrix_random(dtype, MANY, N, N);
         weights[dtype - 1] = matrix_new(dtype, MANY, 1, 1);
         fill(&weights[dtype - 1], 0.5);
+        char path[1000];
+        pente_matrix rows = first_rows(&x[dtype - 1], 50);
+        snprintf(path, sizeof path, "%s/rows-%d.npy", directory, (int)dtype);
+        write_npy(path, &rows);
     }
 }
 

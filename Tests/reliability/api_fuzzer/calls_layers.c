@@ -165,6 +165,10 @@ void call_pente_trainer_free(void) {
     call_free(TRAINER);
 }
 
+void call_pente_source_free(void) {
+    call_free(SOURCE);
+}
+
 /* ---- Questions ---- */
 
 void call_pente_layer_get_info(void) {

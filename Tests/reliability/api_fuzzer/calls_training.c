@@ -314,6 +314,9 @@ void call_pente_trainer_fit(void) {
     if (one_in(4)) options.should_stop = should_stop;
     if (one_in(2)) options.training_losses = output_argument(3 * sizeof(double), false);
     if (one_in(2)) options.validation_losses = output_argument(3 * sizeof(double), false);
+    /* Each waits for a disk; and those of a fit that fails afterwards stay. */
+    if (one_in(64) && !has_twin()) options.checkpoint_path = path_argument();
+    options.resume = options.checkpoint_path && one_in(2);
     if (hostile()) spoil_fit_options(&options);
     int64_t first_epoch = options.first_epoch;
     options.user_data = &first_epoch;
@@ -321,6 +324,51 @@ void call_pente_trainer_fit(void) {
     pente_fit_report report = PENTE_FIT_REPORT_INIT;
     pente_fit_report *report_given = one_in(8) ? NULL : report_argument(&report, sizeof report);
     (void)CALL(pente_trainer_fit(e.trainer, e.x, e.y, given, report_given));
+}
+
+/* ---- Gradients in several places ---- */
+
+void call_pente_trainer_accumulate(void) {
+    examples e = some_examples();
+    (void)CALL(pente_trainer_accumulate(e.trainer, e.x, e.y, e.sample_weight));
+}
+
+void call_pente_trainer_get_sum_count(void) {
+    void *trainer = handle_of(choose(TRAINER), TRAINER, false);
+    int64_t *count = output_argument(sizeof *count, false);
+    (void)CALL(pente_trainer_get_sum_count(trainer, count));
+}
+
+/* How many sums there are, or another number. */
+static int64_t some_sum_count(const object *o) {
+    int64_t count = 0;
+    if (o->handle && pente_trainer_get_sum_count(o->handle, &count) != PENTE_OK) count = 0;
+    return hostile() ? count - 1 + below(3) : count;
+}
+
+void call_pente_trainer_get_sums(void) {
+    const object *o = choose(TRAINER);
+    void *trainer = handle_of(o, TRAINER, false);
+    int64_t count = some_sum_count(o);
+    if (count > 2000) return;
+    double *sums = output_argument((size_t)(count > 0 ? count : 1) * sizeof *sums, false);
+    (void)CALL(pente_trainer_get_sums(trainer, sums, count));
+}
+
+void call_pente_trainer_set_sums(void) {
+    const object *o = choose(TRAINER);
+    void *trainer = handle_of(o, TRAINER, false);
+    int64_t count = one_in(4) ? 0 : some_sum_count(o);
+    if (count > 2000) return;
+    double *sums = count > 0 ? carve((size_t)count * sizeof *sums) : NULL;
+    for (int64_t i = 0; i < count; i++) sums[i] = hostile() ? real() : below(16);
+    (void)CALL(pente_trainer_set_sums(trainer, sums, count));
+}
+
+void call_pente_trainer_apply_sums(void) {
+    void *trainer = handle_of(choose(TRAINER), TRAINER, false);
+    double *value = one_in(8) ? NULL : output_argument(sizeof *value, false);
+    (void)CALL(pente_trainer_apply_sums(trainer, value));
 }
 
 /* ---- Gradient checks: of few elements, for each takes two passes ---- */

@@ -60,6 +60,21 @@ char *path_argument(void) {
     return strcpy(carve(strlen(path) + 1), path);
 }
 
+char *npy_argument(pente_dtype dtype, int64_t rows, int64_t columns) {
+    char text[128], header[129];
+    size_t size = (size_t)(rows * columns) * (dtype == PENTE_FLOAT32 ? 4 : 8);
+    char *zeros = calloc(size, 1), *path = in_directory(names[below(FILES)]);
+    snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': %s, 'shape': (%lld, %lld)}",
+             dtype == PENTE_FLOAT32 ? "<f4" : "<f8", hostile() ? "True" : "False", (long long)rows, (long long)columns);
+    snprintf(header, sizeof header, "%-118s", text);
+    FILE *file = fopen(path, "wb");
+    if (!zeros || !file || fwrite("\x93NUMPY\1\0\x76\0", 10, 1, file) != 1 || fwrite(header, 118, 1, file) != 1 ||
+        fwrite(zeros, 1, size, file) != size || fclose(file))
+        abort();
+    free(zeros);
+    return strcpy(carve(strlen(path) + 1), path);
+}
+
 /* Changes some bytes of a file, or cuts it. */
 void spoil_file(void) {
     int file = open(in_directory(names[below(FILES)]), O_RDWR);

@@ -54,7 +54,7 @@ void broken(const char *format, ...) __attribute__((format(printf, 1, 2), noretu
 
 /* ---- Objects: all live handles, and what is known of what they stand for ---- */
 
-typedef enum kind { LAYER, CONTEXT, MSE, SGD, TRAINER, KINDS } kind;
+typedef enum kind { LAYER, CONTEXT, MSE, SGD, TRAINER, SOURCE, KINDS } kind;
 enum { MOST_OBJECTS = 8, MOST_PARAMETERS = 32 };
 
 typedef struct object {
@@ -134,6 +134,9 @@ void *output_argument(size_t size, bool varies); /* or NULL */
 #define HANDLE_OUTPUT() output_argument(sizeof(void *), true)
 char *text_argument(const char *text);
 
+/* Of a source. */
+bool fits_some_trainer(const object *source, const object *to);
+
 int64_t some_rows(void);
 int64_t some_features(void);
 int64_t index_below(int64_t count);
@@ -187,6 +190,8 @@ int32_t should_stop(void *user_data);
 
 void files_begin(void); /* an empty directory */
 char *path_argument(void);
+/* That of an .npy file of so many rows and columns, written now. */
+char *npy_argument(pente_dtype dtype, int64_t rows, int64_t columns);
 void spoil_file(void);
 void check_directory(void);
 

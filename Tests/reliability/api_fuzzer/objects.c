@@ -17,6 +17,7 @@ pente_status free_handle(kind kind, void *handle) {
     case CONTEXT: return pente_context_free(handle);
     case MSE: return pente_mse_free(handle);
     case SGD: return pente_sgd_free(handle);
+    case SOURCE: return pente_source_free(handle);
     default: return pente_trainer_free(handle);
     }
 }

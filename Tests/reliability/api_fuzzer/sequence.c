@@ -110,6 +110,8 @@ static int possible(int number) {
     } needs[] = {{"pente_trainer_new", MSE, "pente_mse_new"},
                  {"pente_trainer_new", SGD, "pente_sgd_new"},
                  {"pente_trainer_", TRAINER, "pente_trainer_new"},
+                 {"pente_trainer_fit_source", SOURCE, "pente_source_new"},
+                 {"pente_source_get_info", SOURCE, "pente_source_new"},
                  {"pente_sgd_new", LAYER, "pente_linear_new"},
                  {"pente_sgd_", SGD, "pente_sgd_new"},
                  {"pente_mse_", MSE, "pente_mse_new"},
@@ -121,6 +123,8 @@ static int possible(int number) {
         number = number_of(needs[i].maker);
         i = (size_t)-1; /* which may need something, too */
     }
+    if (number == number_of("pente_trainer_fit_source") && !choose_where(SOURCE, fits_some_trainer, NULL)->handle)
+        return number_of("pente_source_new");
     bool needs_pass = number == number_of("pente_layer_backward");
     return needs_pass && !choose_where(CONTEXT, has_pass, NULL)->handle ? number_of("pente_layer_forward") : number;
 }

@@ -268,13 +268,17 @@ static PyObject *exception_for(pente_status status) {
     }
 }
 
+const char *last_message(void) {
+    const char *message = pente_last_error();
+    const char *colon = strncmp(message, "pente_", 6) == 0 ? strstr(message, ": ") : NULL;
+    return colon ? colon + 2 : message;
+}
+
 /* `word` at the beginning of the message is Python's out. */
 static PyObject *raise_message(pente_status status, const Buffer *buffers, int count, const char *word) {
     if (status == RAISED) return NULL; /* the exception is there */
     PyObject *exception = exception_for(status);
-    const char *message = pente_last_error();
-    const char *colon = strncmp(message, "pente_", 6) == 0 ? strstr(message, ": ") : NULL;
-    if (colon) message = colon + 2;
+    const char *message = last_message();
     size_t length = strlen(word);
     const char *out = length > 0 && strncmp(message, word, length) == 0 && message[length] == ' ' ? "out" : "";
     if (*out) message += length;

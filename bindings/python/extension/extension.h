@@ -32,6 +32,9 @@ enum {
     LOSS_TYPE,
     SGD_TYPE,
     TRAINER_TYPE,
+    SOURCE_TYPE, /* the base of those that follow */
+    NPY_SOURCE_TYPE,
+    BATCH_SOURCE_TYPE,
     TYPE_COUNT
 };
 
@@ -41,7 +44,8 @@ typedef struct {
 } module_state;
 
 extern PyType_Spec matrix_spec, layer_spec, linear_spec, chain_spec, scaler_spec, custom_spec, relu_spec,
-    leaky_relu_spec, tanh_spec, sigmoid_spec, softplus_spec, loss_spec, sgd_spec, trainer_spec;
+    leaky_relu_spec, tanh_spec, sigmoid_spec, softplus_spec, loss_spec, sgd_spec, trainer_spec, source_spec,
+    npy_source_spec, batch_source_spec;
 
 /* The state of the module that made the type, or made the type that a class was derived from. NULL and an exception
  * when the garbage collector has cleared the type: what it clears later may call us still. */
@@ -172,6 +176,10 @@ PyObject *raise_status(pente_status status, const Buffer *buffers, int count);
 
 /* The same where a result went to `out`, which is `word` to libpente. */
 PyObject *raise_result_status(pente_status status, const Buffer *buffer, const char *word);
+
+/* What libpente said last, without the function's name; and the OSError that it is with a system's error. */
+const char *last_message(void);
+PyObject *raise_system_error(int error);
 
 /* 0, or -1 and an exception. */
 static inline int check(pente_status status) {
@@ -339,6 +347,42 @@ PyObject *sgd_load_state_dict(PyObject *op, PyObject *mapping);
 /* The getter of the groups' options, and all of a group's, which a dict must have: sgd.c. `of` names the dict. */
 PyObject *sgd_groups(PyObject *op, void *closure);
 int sgd_take_options(PyObject *dict, const char *of, pente_sgd_options *options);
+
+typedef struct {
+    PyObject_HEAD
+    pente_trainer *trainer;
+    PyObject *layer;
+    PyObject *optimizer;
+    PyObject *loss;
+    double max_grad_norm; /* 0: None */
+} Trainer;
+
+/* fit.c */
+PyObject *trainer_fit(PyObject *op, PyObject *args, PyObject *kwargs);
+extern const char fit_doc[];
+
+/* sums.c */
+PyObject *trainer_accumulate(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *trainer_apply_sums(PyObject *op, PyObject *ignored);
+PyObject *trainer_get_sums(PyObject *op, void *closure);
+int trainer_set_sums(PyObject *op, PyObject *value, void *closure);
+
+/* ---- Sources: source.c, and batches.c for what libpente calls ---------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    pente_source *source; /* NULL while it is made */
+    pente_source_info info;
+    int busy; /* a fit has it */
+} Source;
+
+/* Gives it its handle, which it takes over, also on failure. */
+int source_set(Source *self, pente_source *handle);
+
+/* Before and after a fit that goes through it so many times. If an exception of the source's made the fit fail with the
+ * status, and there is no other, it is set in the end. */
+int source_begin(module_state *state, Source *source, int64_t epochs);
+void source_end(module_state *state, Source *source, pente_status status);
 
 /* gradcheck(layer, x, ...): gradcheck.c */
 PyObject *gradcheck(PyObject *module, PyObject *args, PyObject *kwargs);

@@ -18,13 +18,16 @@ static PyType_Spec *const specs[TYPE_COUNT] = {
     [LOSS_TYPE] = &loss_spec,
     [SGD_TYPE] = &sgd_spec,
     [TRAINER_TYPE] = &trainer_spec,
+    [SOURCE_TYPE] = &source_spec,
+    [NPY_SOURCE_TYPE] = &npy_source_spec,
+    [BATCH_SOURCE_TYPE] = &batch_source_spec,
 };
 
 static int add_types(PyObject *module) {
     PyTypeObject **types = ((module_state *)PyModule_GetState(module))->types;
     for (int i = 0; i < TYPE_COUNT; i++) {
-        int derived = i > LAYER_TYPE && i <= SOFTPLUS_TYPE;
-        PyObject *base = derived ? (PyObject *)types[LAYER_TYPE] : NULL;
+        int parent = i > LAYER_TYPE && i <= SOFTPLUS_TYPE ? LAYER_TYPE : i > SOURCE_TYPE ? SOURCE_TYPE : i;
+        PyObject *base = parent < i ? (PyObject *)types[parent] : NULL;
         types[i] = (PyTypeObject *)PyType_FromModuleAndSpec(module, specs[i], base);
         if (!types[i] || PyModule_AddType(module, types[i]) < 0) return -1;
     }

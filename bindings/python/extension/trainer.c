@@ -1,16 +1,7 @@
-/* Trainer: a step in one call, and fit, during which libpente calls back. */
+/* Trainer: a step in one call; fit is in fit.c. */
 #include "extension.h"
 
 #include <math.h>
-
-typedef struct {
-    PyObject_HEAD
-    pente_trainer *trainer;
-    PyObject *layer;
-    PyObject *optimizer;
-    PyObject *loss;
-    double max_grad_norm; /* 0: None */
-} Trainer;
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
 
@@ -126,166 +117,6 @@ static PyObject *trainer_step(PyObject *op, PyObject *const *args, Py_ssize_t na
     return result;
 }
 
-/* ---- Fit -------------------------------------------------------------------------------------------------------- */
-
-/* libpente calls back on the thread that called it; an exception there stays set until fit is back. */
-typedef struct {
-    const pente_sgd *sgd;
-    PyObject *on_epoch;     /* or NULL */
-    double *learning_rates; /* one an epoch, if it is called */
-    int64_t epochs;         /* done */
-} Run;
-
-/* Ctrl-C, and whatever else a signal's handler raises. */
-static int32_t should_stop(void *Py_UNUSED(user_data)) {
-    int released = regain_gil();
-    int stop = PyErr_Occurred() || PyErr_CheckSignals() < 0;
-    if (released) release_gil(LONG_WORK);
-    return stop;
-}
-
-/* Of group 0. */
-static double learning_rate(const Run *run) {
-    pente_sgd_options options = PENTE_SGD_OPTIONS_INIT;
-    return pente_sgd_get_options(run->sgd, 0, &options) == PENTE_OK ? options.lr : Py_NAN;
-}
-
-static int call_on_epoch(Run *run, const pente_epoch *epoch) {
-    double rate = run->learning_rates[run->epochs++] = learning_rate(run); /* the epoch's: now it may be changed */
-    PyObject *report =
-        call_python("pente._reports", "Epoch", "(LLddd)", (long long)epoch->epoch, (long long)epoch->epochs,
-                    epoch->training_loss, epoch->validation_loss, rate);
-    PyObject *answer = report ? PyObject_CallFunctionObjArgs(run->on_epoch, report, NULL) : NULL;
-    int stop = answer ? PyObject_IsTrue(answer) : -1;
-    Py_XDECREF(answer);
-    Py_XDECREF(report);
-    return stop;
-}
-
-static int32_t on_epoch(const pente_epoch *epoch, void *user_data) {
-    int released = regain_gil();
-    int stop = call_on_epoch(user_data, epoch) != 0;
-    if (released) release_gil(LONG_WORK);
-    return stop;
-}
-
-static PyObject *list_of(const double *values, int64_t count) {
-    PyObject *list = PyList_New(0);
-    for (int64_t i = 0; list && i < count; i++) {
-        PyObject *value = PyFloat_FromDouble(values[i]);
-        if (!value || PyList_Append(list, value) < 0) Py_CLEAR(list);
-        Py_XDECREF(value);
-    }
-    return list;
-}
-
-/* Without on_epoch there is nobody to change it. */
-static PyObject *list_of_rates(const Run *run, int64_t count) {
-    if (run->on_epoch) return list_of(run->learning_rates, count);
-    double rate = learning_rate(run);
-    PyObject *one = list_of(&rate, 1), *list = one ? PySequence_Repeat(one, count) : NULL;
-    Py_XDECREF(one);
-    return list;
-}
-
-static PyObject *history_of(const pente_fit_options *options, const pente_fit_report *report, const Run *run) {
-    const char *reason = report->stop_reason == PENTE_STOP_EARLY      ? "early"
-                         : report->stop_reason == PENTE_STOP_CALLBACK ? "callback"
-                                                                      : "epochs"; /* a request is an exception here */
-    PyObject *training = list_of(options->training_losses, report->epochs);
-    PyObject *validation = list_of(options->validation_losses, options->validation_x ? report->epochs : 0);
-    PyObject *rates = list_of_rates(run, report->epochs);
-    PyObject *history = training && validation && rates
-                            ? call_python("pente._reports", "History", "(OOOLLs)", training, validation, rates,
-                                          (long long)report->epochs, (long long)report->best_epoch, reason)
-                            : NULL;
-    Py_XDECREF(training);
-    Py_XDECREF(validation);
-    Py_XDECREF(rates);
-    return history;
-}
-
-/* Runs it, with all buffers acquired and all options but the losses and callbacks set. */
-static PyObject *run_fit(Trainer *self, const Buffer examples[3], pente_fit_options *options, PyObject *callback) {
-    pente_fit_report report = PENTE_FIT_REPORT_INIT;
-    size_t epochs = options->epochs > 0 ? options->epochs : 0;
-    double *losses = epochs <= PY_SSIZE_T_MAX / (3 * sizeof *losses) ? PyMem_Calloc(epochs, 3 * sizeof *losses) : NULL;
-    if (!losses)
-        return PyErr_Format(PyExc_MemoryError, "epochs is %lld, for whose losses there is no memory",
-                            (long long)options->epochs);
-    options->training_losses = losses;
-    options->validation_losses = losses + epochs;
-    Run run = {((SGD *)self->optimizer)->sgd, callback, losses + 2 * epochs, 0};
-    options->on_epoch = callback ? on_epoch : NULL;
-    options->should_stop = should_stop;
-    options->user_data = &run;
-    release_gil(LONG_WORK);
-    pente_status status =
-        pente_trainer_fit(self->trainer, &examples[0].matrix, &examples[1].matrix, options, &report);
-    regain_gil();
-    PyObject *history = PyErr_Occurred()     ? NULL
-                        : status != PENTE_OK ? raise_status(status, examples, 3)
-                                             : history_of(options, &report, &run);
-    PyMem_Free(losses);
-    return history;
-}
-
-/* A fit that does more between epochs than call on_epoch is one with an on_epoch that does, composed in Python. */
-static PyObject *fit_with_more(PyObject *trainer, char **names, PyObject *args, PyObject *kwargs,
-                               const pente_fit_options *options) {
-    PyObject *named = kwargs ? PyDict_Copy(kwargs) : PyDict_New();
-    for (Py_ssize_t i = 0; named && i < PyTuple_Size(args); i++)
-        if (PyDict_SetItemString(named, names[i], PyTuple_GetItem(args, i)) < 0) Py_CLEAR(named);
-    PyObject *history = named ? call_python("pente._fit", "fit", "(OLLO)", trainer, (long long)options->first_epoch,
-                                            (long long)options->epochs, named)
-                              : NULL;
-    Py_XDECREF(named);
-    return history;
-}
-
-static PyObject *trainer_fit(PyObject *op, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"x", "y", "epochs", "batch_size", "shuffle", "seed", "first_epoch", "sample_weight",
-                            "validation", "patience", "min_delta", "on_epoch", "lr_scheduler", "progress", NULL};
-    static const char *const validation_names[] = {"validation's x", "validation's y", NULL};
-    Trainer *self = (Trainer *)op;
-    pente_fit_options options = PENTE_FIT_OPTIONS_INIT;
-    pente_dtype dtype = ((Layer *)self->layer)->info.dtype;
-    int shuffle = options.shuffle, progress = 0;
-    PyObject *objects[3] = {NULL}, *validation_objects[3] = {NULL};
-    PyObject *epochs = NULL, *batch_size = NULL, *seed = NULL, *first_epoch = NULL, *patience = NULL, *min_delta = NULL;
-    PyObject *validation = Py_None, *callback = Py_None, *lr_scheduler = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOpOOOOOOOOp:fit", names, &objects[0], &objects[1], &epochs,
-                                     &batch_size, &shuffle, &seed, &first_epoch, &objects[2], &validation, &patience,
-                                     &min_delta, &callback, &lr_scheduler, &progress) ||
-        integer_from(epochs, "epochs", &options.epochs) < 0 ||
-        integer_from(batch_size, "batch_size", &options.batch_size) < 0 ||
-        integer_from(first_epoch, "first_epoch", &options.first_epoch) < 0 ||
-        integer_from(patience, "patience", &options.patience) < 0 ||
-        float_from(min_delta, "min_delta", &options.min_delta) < 0 || (seed && seed_from(seed, &options.seed) < 0))
-        return NULL;
-    if (objects[2] == Py_None) objects[2] = NULL;
-    if (validation != Py_None &&
-        !(PyTuple_Check(validation) && PyArg_ParseTuple(validation, "OO", &validation_objects[0],
-                                                        &validation_objects[1])))
-        return PyErr_Format(PyExc_TypeError, "validation must be a tuple (x, y) or None");
-    if (callback != Py_None && !PyCallable_Check(callback))
-        return PyErr_Format(PyExc_TypeError, "on_epoch must be callable or None, not %R", callback);
-    if (lr_scheduler != Py_None || progress) return fit_with_more(op, names, args, kwargs, &options);
-    Buffer examples[3] = {0}, held_out[3] = {0};
-    PyObject *history = NULL;
-    if (buffers_get(examples, objects, example_names, dtype, 0) == 0 &&
-        buffers_get(held_out, validation_objects, validation_names, dtype, 0) == 0) {
-        options.shuffle = shuffle;
-        options.sample_weight = buffer_matrix(&examples[2]);
-        options.validation_x = buffer_matrix(&held_out[0]);
-        options.validation_y = buffer_matrix(&held_out[1]);
-        history = run_fit(self, examples, &options, callback == Py_None ? NULL : callback);
-    }
-    buffers_release(held_out, 3);
-    buffers_release(examples, 3);
-    return history;
-}
-
 /* ---- The type --------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef trainer_methods[] = {
@@ -300,24 +131,32 @@ static PyMethodDef trainer_methods[] = {
      ">>> x, y = np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]])\n"
      ">>> trainer.step(x, y) > trainer.step(x, y)\n"
      "True"},
-    {"fit", KEYWORDS(trainer_fit),
-     "fit($self, x, y, epochs=1, batch_size=32, shuffle=True, seed=0, first_epoch=0, sample_weight=None, "
-     "validation=None, patience=0, min_delta=0.0, on_epoch=None, lr_scheduler=None, progress=False)\n--\n\n"
-     "Trains for some epochs of mini-batches and returns the History. first_epoch is how many epochs an earlier run "
-     "has done, whose numbers and shuffles this one goes on with. validation is a pair (x, y). patience stops "
-     "after so many epochs whose validation loss is not lower by more than min_delta, and gives back the best "
-     "parameters; 0 does neither. on_epoch is called with an Epoch after each and stops the run by returning True. "
-     "Then lr_scheduler, one of pente.lr_scheduler over this trainer's optimizer, makes its step: a ReduceLROnPlateau "
-     "with the validation loss, or without a validation set the training loss. progress=True shows a bar on stderr, "
-     "by tqdm. Ctrl-C raises KeyboardInterrupt; the steps done are kept, unless it comes within a CustomLayer: what "
-     "that raises, as a loss that is not finite, leaves parameters, gradients, momentum and the lr_scheduler as they "
-     "were before fit.\n\n"
+    {"fit", KEYWORDS(trainer_fit), fit_doc},
+    {"accumulate", FASTCALL(trainer_accumulate),
+     "accumulate($self, x, y, sample_weight=None)\n--\n\n"
+     "Adds the gradients of these rows to sums; the layer stays as it is. Several calls make one batch, of rows for "
+     "which there is no room at once, or of other trainers' rows: apply_sums is its step. Arguments and errors are "
+     "step's, but that sample weights may be all 0.\n\n"
      ">>> layer = pente.Linear(1, 1, dtype='float64', seed=0)\n"
      ">>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())\n"
-     ">>> x, y = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [4.0], [6.0]])\n"
-     ">>> history = trainer.fit(x, y, epochs=1000, batch_size=2, validation=(x, y), patience=50)\n"
-     ">>> round(layer.predict(np.array([[10.0]]))[0, 0], 3), history.stop_reason\n"
-     "(20.0, 'early')"},
+     ">>> trainer.accumulate(np.array([[1.0]]), np.array([[2.0]]))\n"
+     ">>> trainer.accumulate(np.array([[2.0]]), np.array([[4.0]]))\n"
+     ">>> loss = trainer.apply_sums()\n"
+     ">>> other = pente.Linear(1, 1, dtype='float64', seed=0)\n"
+     ">>> whole = pente.Trainer(other, pente.SGD(other, lr=0.1), pente.MSELoss())\n"
+     ">>> abs(loss - whole.step(np.array([[1.0], [2.0]]), np.array([[2.0], [4.0]]))) < 1e-15\n"
+     "True"},
+    {"apply_sums", trainer_apply_sums, METH_NOARGS,
+     "apply_sums($self)\n--\n\n"
+     "The step of all rows in sums, which is empty then; returns their loss before the update. A RuntimeError if there "
+     "are no rows, and FloatingPointError as for step; nothing has changed then.\n\n"
+     ">>> layer = pente.Linear(1, 1, dtype='float64', seed=0)\n"
+     ">>> trainer = pente.Trainer(layer, pente.SGD(layer, lr=0.1), pente.MSELoss())\n"
+     ">>> trainer.accumulate(np.array([[1.0]]), np.array([[2.0]]))\n"
+     ">>> first = trainer.apply_sums()\n"
+     ">>> trainer.accumulate(np.array([[1.0]]), np.array([[2.0]]))\n"
+     ">>> trainer.apply_sums() < first\n"
+     "True"},
     {"__reduce__", trainer_reduce, METH_NOARGS, "__reduce__($self)\n--\n\nFor pickle and copy."},
     {NULL, NULL, 0, NULL},
 };
@@ -332,6 +171,12 @@ static PyMemberDef trainer_members[] = {
 static PyGetSetDef trainer_getset[] = {
     {"max_grad_norm", trainer_get_max_grad_norm, trainer_set_max_grad_norm,
      "What each step clips the gradients' norm to before its update, as SGD.clip_gradients does; None: it does not.",
+     NULL},
+    {"sums", trainer_get_sums, trainer_set_sums,
+     "What is accumulated, a copy, as one vector of float64: the gradients of the sum of all squares, one number for "
+     "each of the layer's trained parameters in their order, that sum, the number of rows (or the sum of their weights), "
+     "and the same times y's columns. Vectors of several trainers of the same layer, added element by element, are "
+     "those of all their rows: set them, and apply_sums is the step of the whole batch. None empties them.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

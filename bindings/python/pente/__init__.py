@@ -19,13 +19,16 @@ scikit-learn.
 
 from ._pente import (
     SGD,
+    BatchSource,
     Chain,
     CustomLayer,
+    DataSource,
     Layer,
     LeakyReLU,
     Linear,
     Matrix,
     MSELoss,
+    NPYSource,
     ReLU,
     Scaler,
     Sigmoid,
@@ -41,11 +44,13 @@ from ._pente import (
 TYPE_CHECKING = False  # typing's, which takes longer to import than all of this
 if TYPE_CHECKING:
     from . import lr_scheduler
-    from ._reports import Epoch, GradcheckReport, History
+    from ._reports import Epoch, GradcheckReport, History, Progress
 
 __all__ = [
+    "BatchSource",
     "Chain",
     "CustomLayer",
+    "DataSource",
     "Epoch",
     "GradcheckReport",
     "History",
@@ -54,6 +59,8 @@ __all__ = [
     "Linear",
     "MSELoss",
     "Matrix",
+    "NPYSource",
+    "Progress",
     "ReLU",
     "SGD",
     "Scaler",
@@ -75,7 +82,7 @@ def __getattr__(name: str) -> object:
         import importlib
 
         return importlib.import_module(f"{__name__}.{name}")
-    if name not in ("Epoch", "GradcheckReport", "History"):
+    if name not in ("Epoch", "GradcheckReport", "History", "Progress"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import _reports
 

@@ -16,7 +16,7 @@ from typing import (
 
 from typing_extensions import Buffer, Required, Self, Unpack, disjoint_base
 
-from ._reports import Epoch, GradcheckReport, History
+from ._reports import Epoch, GradcheckReport, History, Progress
 from .lr_scheduler import LRScheduler
 
 __version__: Final[str]
@@ -35,6 +35,15 @@ class _SupportsArray(Protocol):
 
 _Writable: TypeAlias = Buffer | _SupportsDLPack
 _Array: TypeAlias = _Writable | _SupportsArray
+
+class _ArrowBatch(Protocol):
+    @property
+    def schema(self) -> Any: ...
+    @property
+    def num_rows(self) -> int: ...
+    def column(self, i: Any, /) -> Any: ...
+
+_Batch: TypeAlias = tuple[_Array, _Array] | tuple[_Array, _Array, _Array] | list[_Array] | _ArrowBatch
 
 class _AllOptions(TypedDict):
     lr: float
@@ -252,6 +261,42 @@ class SGD:
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any], /) -> None: ...
 
+@disjoint_base
+class DataSource:
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def outputs(self) -> int: ...
+    @property
+    def rows(self) -> int | None: ...
+    @property
+    def dtype(self) -> _Dtype: ...
+    @property
+    def has_sample_weight(self) -> bool: ...
+
+@final
+class NPYSource(DataSource):
+    def __new__(
+        cls,
+        x: _Path | Iterable[_Path],
+        y: _Path | Iterable[_Path],
+        sample_weight: _Path | Iterable[_Path] | None = None,
+    ) -> Self: ...
+    @property
+    def rows(self) -> int: ...
+
+@final
+class BatchSource(DataSource):
+    def __new__(
+        cls,
+        batches: Iterable[_Batch] | Callable[[], Iterable[_Batch]] | Callable[[int, int], _Batch],
+        rows: SupportsIndex | None = None,
+        dtype: _Dtype | None = None,
+        target: str | Iterable[str] | None = None,
+        features: str | Iterable[str] | None = None,
+        sample_weight: str | None = None,
+    ) -> Self: ...
+
 @final
 class Trainer:
     max_grad_norm: float | None
@@ -269,8 +314,8 @@ class Trainer:
     def step(self, x: _Array, y: _Array, sample_weight: _Array | None = None) -> float: ...
     def fit(
         self,
-        x: _Array,
-        y: _Array,
+        x: _Array | DataSource,
+        y: _Array | None = None,
         epochs: SupportsIndex = 1,
         batch_size: SupportsIndex = 32,
         shuffle: bool = True,
@@ -283,7 +328,20 @@ class Trainer:
         on_epoch: Callable[[Epoch], object] | None = None,
         lr_scheduler: LRScheduler | None = None,
         progress: bool = False,
+        shuffle_window: SupportsIndex = 0,
+        checkpoint: _Path | None = None,
+        checkpoint_epochs: SupportsIndex = 1,
+        checkpoint_seconds: float = 0.0,
+        resume: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
+        reduce: Callable[[Matrix], object] | None = None,
     ) -> History: ...
+    def accumulate(self, x: _Array, y: _Array, sample_weight: _Array | None = None) -> None: ...
+    def apply_sums(self) -> float: ...
+    @property
+    def sums(self) -> Matrix: ...
+    @sums.setter
+    def sums(self, value: _Array | None, /) -> None: ...
 
 def gradcheck(
     layer: Layer | None,

@@ -138,7 +138,7 @@ def test_the_module_loads_twice():
         types = [weakref.ref(value) for value in vars(first).values() if isinstance(value, type)]
         del first, layer
         gc.collect()
-        assert len(types) == 14 and not any(reference() for reference in types)
+        assert len(types) == 17 and not any(reference() for reference in types)
         """
     )
 

@@ -75,6 +75,13 @@ def train(x: memoryview, y: memoryview, path: Path) -> tuple[pente.History, list
     chain.save(path, optimizer)
     chain.load_parameters(path, optimizer=optimizer)
     trainer.max_grad_norm = None
+    shown: list[pente.Progress] = []
+    source: pente.DataSource = pente.BatchSource([(x, y), (x, y)])
+    again = pente.BatchSource(lambda: iter([(x, y)]))
+    rows = pente.BatchSource(lambda first, count: (x[first : first + count], y[first : first + count]), rows=3)
+    assert source.rows is None and rows.rows == 3 and not again.has_sample_weight
+    trainer.fit(source, checkpoint=path, on_progress=shown.append, shuffle_window=100)
+    trainer.fit(source, epochs=2, checkpoint=path, checkpoint_seconds=60.0, resume=True, shuffle_window=100)
     norm: float = optimizer.clip_gradients(1.0)
     optimizer.load_state_dict(optimizer.state_dict())
     assert norm >= 0.0 and optimizer.layers[0][1] is chain[3]
